@@ -1,0 +1,1 @@
+"""Databases, files, clocks and other things of the world, behind the ports."""

@@ -1,0 +1,84 @@
+"""The one place that touches RE2: linear-time expressions and sets of them, typed.
+
+RE2 never backtracks, so a pattern or a text written to hurt costs no more than its length. Patterns are compiled
+when they are added; matching is safe from any thread.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import re2
+
+_SET_MEMORY_BYTES: Final = 256 << 20
+_EXPRESSION_MEMORY_BYTES: Final = 32 << 20
+
+
+class ExpressionInvalid(ValueError):
+    """A pattern that RE2 refuses; the message is RE2's own reason and holds nothing but the pattern."""
+
+
+def _options(memory_bytes: int) -> Any:
+    options = re2.Options()
+    options.max_mem = memory_bytes
+    options.log_errors = False
+    options.never_capture = True
+    return options
+
+
+class Expression:
+    """One compiled pattern."""
+
+    __slots__ = ("_compiled",)
+
+    def __init__(self, pattern: str) -> None:
+        """Raises: ExpressionInvalid when RE2 cannot compile the pattern."""
+        try:
+            self._compiled: Any = re2.compile(pattern, options=_options(_EXPRESSION_MEMORY_BYTES))
+        except re2.error as error:
+            reason = error.args[0] if error.args else error
+            raise ExpressionInvalid(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
+
+    def spans(self, text: str, *, overlap: int = 0) -> Iterator[tuple[int, int]]:
+        """Half-open ranges of the matches, left to right.
+
+        Args:
+            text: what to search.
+            overlap: how many characters at the end of a match may begin the next one; 1 lets two words share
+                the space between them.
+        """
+        position = 0
+        while position <= len(text):
+            found = self._compiled.search(text, position)
+            if found is None:
+                return
+            start, end = found.span()
+            yield start, end
+            position = max(end - overlap, start + 1)
+
+
+class ExpressionSet:
+    """Many patterns, matched in one pass over the text."""
+
+    __slots__ = ("_size", "_compiled")
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        """Raises: ExpressionInvalid when a pattern is invalid or the set is too large to compile."""
+        self._size = len(patterns)
+        self._compiled: Any = re2.Set.SearchSet(_options(_SET_MEMORY_BYTES))
+        for pattern in patterns:
+            try:
+                self._compiled.Add(pattern)
+            except re2.error as error:
+                raise ExpressionInvalid(str(error)) from None
+        if patterns:
+            try:
+                self._compiled.Compile()
+            except re2.error as error:
+                raise ExpressionInvalid(str(error)) from None
+
+    def match(self, text: str) -> Sequence[int]:
+        """Indices of the patterns found somewhere in the text; unordered."""
+        if not self._size:
+            return ()
+        found: Sequence[int] | None = self._compiled.Match(text)
+        return found or ()

@@ -1,0 +1,1 @@
+"""What firstline needs from the world, and the guarantees it relies on."""
