@@ -1,0 +1,184 @@
+"""A verdict, the reasons that it gives, and the evidence from which it can be derived again.
+
+Evidence is data and holds no word of the message: rule ids with spans, numbers, thresholds and content hashes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from firstline.core.message import Facts
+from firstline.core.rules import NO_EFFECTS, Effects, Match
+from firstline.core.taxonomy import Channel, Contract, Decision, Priority, Signal, UserPlan
+
+EVIDENCE_VERSION: Final = 1
+
+
+class Source(StrEnum):
+    """Who gave the answer that stands."""
+
+    RULE = "rule"
+    LOCAL = "local"
+    PROVIDER = "provider"
+    EMERGENCY = "emergency"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the local model says.
+
+    Attributes:
+        model: name and version of the artefact, such as `ngram.v1+3f2a…`.
+        probabilities: calibrated, by category; they sum to 1 within 1e-3.
+        language: detected, one of `taxonomy.LANGUAGES`, or None.
+    """
+
+    model: str
+    probabilities: Mapping[str, float]
+    language: str | None = None
+
+    @property
+    def best(self) -> tuple[str, float]:
+        """The likeliest category and its probability."""
+        name = max(self.probabilities, key=self.probabilities.__getitem__)
+        return name, self.probabilities[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that led to a verdict.
+
+    Attributes:
+        code: stable name: `rule`, `model`, `short`, `plan`, `history`, `low_confidence`, `low_probability`,
+            `fault`.
+        text: a sentence for people, without a word of the message.
+        rule: id of the rule, for `rule`.
+        spans: half-open code point ranges of the original, for `rule`.
+    """
+
+    code: str
+    text: str
+    rule: str | None = None
+    spans: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that `cascade.settle` was given, without the text.
+
+    Attributes:
+        facts, matches, prediction: its arguments.
+        thresholds: those of the policy that applied.
+        policy, rules: content hashes of the versions in force.
+    """
+
+    facts: Facts
+    matches: tuple[Match, ...]
+    prediction: Prediction | None
+    thresholds: Mapping[str, float]
+    policy: str
+    rules: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What firstline answers about one message.
+
+    Attributes:
+        probability: calibrated chance that the category is right, 0–1.
+        confidence: the decision contract's score, 0–1.
+        churn_risk: 0–1.
+        recommended_action: 1–500 characters.
+        needs_review: whether a person should look.
+    """
+
+    category: str
+    priority: Priority
+    decision: Decision
+    probability: float
+    confidence: float
+    churn_risk: float
+    recommended_action: str
+    needs_review: bool
+    source: Source
+    language: str | None
+    reasons: tuple[Reason, ...]
+    evidence: Evidence | None
+
+
+def evidence_to_data(evidence: Evidence) -> dict[str, Any]:
+    """Evidence as plain data, for the store; `evidence_from_data` reads it back exactly."""
+    facts = evidence.facts
+    data: dict[str, Any] = {
+        "v": EVIDENCE_VERSION,
+        "facts": [
+            facts.contract,
+            facts.plan,
+            facts.channel,
+            facts.length,
+            facts.has_question,
+            facts.history_count,
+        ],
+        "thresholds": evidence.thresholds,
+        "policy": evidence.policy,
+        "rules": evidence.rules,
+    }
+    if evidence.matches:
+        data["matches"] = [
+            [match.rule, match.signal, match.spans, None if match.then == NO_EFFECTS else _effects_to_data(match.then)]
+            for match in evidence.matches
+        ]
+    if evidence.prediction is not None:
+        data["prediction"] = [
+            evidence.prediction.model,
+            evidence.prediction.probabilities,
+            evidence.prediction.language,
+        ]
+    return data
+
+
+def evidence_from_data(data: Mapping[str, Any]) -> Evidence:
+    """Raises: ValueError when the data is of another version."""
+    if data.get("v") != EVIDENCE_VERSION:
+        raise ValueError(f"evidence of version {data.get('v')!r}; this firstline reads version {EVIDENCE_VERSION}")
+    contract, plan, channel, length, has_question, history_count = data["facts"]
+    prediction = data.get("prediction")
+    return Evidence(
+        facts=Facts(
+            Contract(contract),
+            UserPlan(plan),
+            Channel(channel) if channel else None,
+            length,
+            has_question,
+            history_count,
+        ),
+        matches=tuple(
+            Match(
+                rule,
+                Signal(signal) if signal else None,
+                tuple((start, end) for start, end in spans),
+                _effects_from_data(then) if then else NO_EFFECTS,
+            )
+            for rule, signal, spans, then in data.get("matches", ())
+        ),
+        prediction=Prediction(prediction[0], prediction[1], prediction[2]) if prediction else None,
+        thresholds=data["thresholds"],
+        policy=data["policy"],
+        rules=data["rules"],
+    )
+
+
+def _effects_to_data(effects: Effects) -> list[Any]:
+    return [effects.decision, effects.priority, effects.category, effects.action, effects.terminal]
+
+
+def _effects_from_data(data: list[Any]) -> Effects:
+    decision, priority, category, action, terminal = data
+    return Effects(
+        Decision(decision) if decision else None,
+        Priority(priority) if priority else None,
+        category,
+        action,
+        terminal,
+    )
