@@ -19,7 +19,7 @@ from firstline.core.terms import TermInvalid, pattern_of
 
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_TERMS: Final = 500
-MAX_TERM_LENGTH: Final = 500
+MAX_TERM_LENGTH: Final = 1000
 MAX_ACTION_LENGTH: Final = 500
 
 _RE2_PREFIX: Final = "re2"

@@ -1,0 +1,10 @@
+"""Alembic's environment: the connection is handed in, transactions are explicit."""
+
+from alembic import context
+
+from firstline.adapters.sql.tables import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+with context.begin_transaction():
+    context.run_migrations()

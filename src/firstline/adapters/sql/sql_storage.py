@@ -1,0 +1,264 @@
+"""Accounts, keys, usage and audit on SQL, for `ports.storage.Storage`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import orjson
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from firstline.adapters.sql.engine import storage_errors
+from firstline.adapters.sql.tables import accounts, api_keys, audit, idempotency, key_uses, usage, versions
+from firstline.core.plans import Window, window_bounds
+from firstline.core.taxonomy import Contract
+from firstline.ports.storage import Account, ApiKey, AuditEntry, EmailTaken, KeyNotFound
+
+_Result = TypeVar("_Result")
+
+_PLAN_COLUMN = {Contract.CLASSIFIER: accounts.c.classifier_plan, Contract.DECISION: accounts.c.decision_plan}
+_KEPT_WINDOWS_US = 2 * 86_400 * 1_000_000
+
+
+class Writes(Protocol):
+    """Runs a function in a write transaction; the server's writer thread, or `write_directly`."""
+
+    def __call__(self, task: Callable[[Connection], _Result], /) -> Awaitable[_Result]:
+        """Raises: StorageUnavailable, or what the function raises."""
+        ...
+
+
+def write_directly(engine: Engine) -> Writes:
+    """Short `BEGIN IMMEDIATE` transactions from a process that is not the server."""
+
+    async def write(task: Callable[[Connection], _Result], /) -> _Result:
+        def work() -> _Result:
+            with storage_errors(), engine.connect().execution_options(immediate=True) as connection:
+                with connection.begin():
+                    return task(connection)
+
+        return await asyncio.to_thread(work)
+
+    return write
+
+
+class SqlStorage:
+    """Implements `ports.storage.Storage`; reads on a pool of connections, writes where it is told to."""
+
+    def __init__(self, engine: Engine, write: Writes) -> None:
+        self._engine = engine
+        self._write = write
+
+    async def find_key(self, key_hash: str) -> tuple[ApiKey, Account] | None:
+        """See the port."""
+        rows = await self._read(lambda c: c.execute(_keys().where(api_keys.c.hash == key_hash)).mappings().all())
+        return _key_and_account(rows[0]) if rows else None
+
+    async def find_account(self, email: str) -> Account | None:
+        """See the port."""
+        query = select(accounts).where(accounts.c.email_folded == email.strip().casefold())
+        rows = await self._read(lambda c: c.execute(query).mappings().all())
+        return _account(rows[0]) if rows else None
+
+    async def add_account(self, account: Account, key: ApiKey | None, audit: AuditEntry) -> None:
+        """See the port."""
+
+        def task(connection: Connection) -> None:
+            try:
+                connection.execute(
+                    insert(accounts).values(
+                        id=account.id,
+                        email=account.email,
+                        email_folded=account.email.strip().casefold(),
+                        created_at_us=account.created_at_us,
+                        classifier_plan=account.plans[Contract.CLASSIFIER],
+                        decision_plan=account.plans[Contract.DECISION],
+                        keep_text=int(account.keep_text),
+                    )
+                )
+            except IntegrityError:
+                raise EmailTaken(account.email) from None
+            if key is not None:
+                _insert_key(connection, key)
+            _insert_audit(connection, audit)
+
+        await self._write(task)
+
+    async def set_plan(self, account_id: str, catalogue: Contract, plan: str, audit: AuditEntry) -> None:
+        """See the port."""
+
+        def task(connection: Connection) -> None:
+            statement = update(accounts).where(accounts.c.id == account_id)
+            connection.execute(statement.values({_PLAN_COLUMN[catalogue]: plan}))
+            _insert_audit(connection, audit)
+
+        await self._write(task)
+
+    async def add_key(self, key: ApiKey, audit: AuditEntry) -> None:
+        """See the port."""
+
+        def task(connection: Connection) -> None:
+            _insert_key(connection, key)
+            _insert_audit(connection, audit)
+
+        await self._write(task)
+
+    async def list_keys(self, account_id: str | None = None) -> Sequence[tuple[ApiKey, Account]]:
+        """See the port."""
+        query = _keys().order_by(api_keys.c.created_at_us, api_keys.c.id)
+        if account_id is not None:
+            query = query.where(api_keys.c.account_id == account_id)
+        rows = await self._read(lambda c: c.execute(query).mappings().all())
+        return [_key_and_account(row) for row in rows]
+
+    async def revoke_key(self, key_id: str, *, account_id: str | None, at_us: int, audit: AuditEntry) -> ApiKey:
+        """See the port."""
+
+        def task(connection: Connection) -> ApiKey:
+            query = _keys().where(api_keys.c.id == key_id)
+            if account_id is not None:
+                query = query.where(api_keys.c.account_id == account_id)
+            row = connection.execute(query).mappings().first()
+            if row is None:
+                raise KeyNotFound(key_id)
+            if row["revoked_at_us"] is None:
+                statement = update(api_keys).where(api_keys.c.id == key_id)
+                connection.execute(statement.values(revoked_at_us=at_us))
+                _insert_audit(connection, audit)
+            key, _ = _key_and_account({**row, "revoked_at_us": row["revoked_at_us"] or at_us})
+            return key
+
+        return await self._write(task)
+
+    async def usage(self, account_id: str, catalogue: Contract, *, now_us: int) -> Mapping[Window, int]:
+        """See the port."""
+        query = select(usage.c.window, usage.c.starts_at_us, usage.c.requests).where(
+            usage.c.account_id == account_id,
+            usage.c.catalogue == str(catalogue),
+            usage.c.starts_at_us.in_([window_bounds(window, now_us)[0] for window in Window]),
+        )
+        rows = await self._read(lambda c: c.execute(query).all())
+        return {
+            Window(window): requests
+            for window, starts_at_us, requests in rows
+            if window_bounds(Window(window), now_us)[0] == starts_at_us
+        }
+
+    async def last_request_at_us(self, account_id: str) -> int | None:
+        """See the port."""
+        query = (
+            select(func.max(key_uses.c.last_used_at_us))
+            .join(api_keys, api_keys.c.id == key_uses.c.key_id)
+            .where(api_keys.c.account_id == account_id)
+        )
+        found: int | None = await self._read(lambda c: c.execute(query).scalar())
+        return found
+
+    async def keep_version(self, kind: str, content_hash: str, body: str, *, at_us: int) -> None:
+        """See the port."""
+
+        def task(connection: Connection) -> None:
+            known = select(versions.c.kind).where(versions.c.kind == kind, versions.c.content_hash == content_hash)
+            if connection.execute(known).first() is None:
+                connection.execute(
+                    insert(versions).values(kind=kind, content_hash=content_hash, body=body, created_at_us=at_us)
+                )
+
+        await self._write(task)
+
+    async def prune(self, *, now_us: int) -> int:
+        """See the port. Counters of minutes and hours go two days after their end; days and months are the ledger."""
+
+        def task(connection: Connection) -> int:
+            short = usage.c.window.in_([str(Window.MINUTE), str(Window.HOUR)])
+            counters = delete(usage).where(short, usage.c.ends_at_us < now_us - _KEPT_WINDOWS_US)
+            entries = delete(idempotency).where(idempotency.c.expires_at_us < now_us)
+            return connection.execute(counters).rowcount + connection.execute(entries).rowcount
+
+        return await self._write(task)
+
+    async def ping(self) -> bool:
+        """See the port."""
+        return bool(await self._read(lambda c: c.exec_driver_sql("SELECT 1").scalar() == 1))
+
+    async def _read(self, query: Callable[[Connection], _Result]) -> _Result:
+        def work() -> _Result:
+            with storage_errors(), self._engine.connect() as connection:
+                return query(connection)
+
+        return await asyncio.to_thread(work)
+
+
+def _keys() -> Any:
+    return (
+        select(
+            api_keys,
+            accounts.c.email,
+            accounts.c.created_at_us.label("account_created_at_us"),
+            accounts.c.classifier_plan,
+            accounts.c.decision_plan,
+            accounts.c.keep_text,
+            func.coalesce(key_uses.c.requests, 0).label("requests"),
+            key_uses.c.last_used_at_us,
+        )
+        .join(accounts, accounts.c.id == api_keys.c.account_id)
+        .outerjoin(key_uses, key_uses.c.key_id == api_keys.c.id)
+    )
+
+
+def _key_and_account(row: Mapping[Any, Any]) -> tuple[ApiKey, Account]:
+    key = ApiKey(
+        id=row["id"],
+        account_id=row["account_id"],
+        hash=row["hash"],
+        hint=row["hint"],
+        name=row["name"],
+        scope=row["scope"],
+        created_at_us=row["created_at_us"],
+        is_test=bool(row["is_test"]),
+        revoked_at_us=row["revoked_at_us"],
+        requests=row["requests"],
+        last_used_at_us=row["last_used_at_us"],
+    )
+    account = _account({**row, "id": row["account_id"], "created_at_us": row["account_created_at_us"]})
+    return key, account
+
+
+def _account(row: Mapping[Any, Any]) -> Account:
+    return Account(
+        id=row["id"],
+        email=row["email"],
+        created_at_us=row["created_at_us"],
+        plans={Contract.CLASSIFIER: row["classifier_plan"], Contract.DECISION: row["decision_plan"]},
+        keep_text=bool(row["keep_text"]),
+    )
+
+
+def _insert_key(connection: Connection, key: ApiKey) -> None:
+    connection.execute(
+        insert(api_keys).values(
+            id=key.id,
+            account_id=key.account_id,
+            hash=key.hash,
+            hint=key.hint,
+            name=key.name,
+            scope=key.scope,
+            is_test=int(key.is_test),
+            created_at_us=key.created_at_us,
+            revoked_at_us=key.revoked_at_us,
+        )
+    )
+
+
+def _insert_audit(connection: Connection, entry: AuditEntry) -> None:
+    connection.execute(
+        insert(audit).values(
+            id=entry.id,
+            at_us=entry.at_us,
+            actor=entry.actor,
+            action=entry.action,
+            account_id=entry.account_id,
+            target=entry.target,
+            detail=orjson.dumps(entry.detail).decode(),
+        )
+    )

@@ -1,0 +1,157 @@
+"""The tables, as SQLAlchemy metadata; the migrations are the truth and a test holds both together."""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+HEAD_REVISION: Final = "0001"
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_ID: Final = String(32)
+
+accounts: Final = Table(
+    "accounts",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("email", String(320), nullable=False),
+    Column("email_folded", String(320), nullable=False, unique=True),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("classifier_plan", String(32), nullable=False),
+    Column("decision_plan", String(32), nullable=False),
+    Column("keep_text", Integer, nullable=False),
+)
+
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("account_id", _ID, ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("hint", String(32), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("scope", String(32), nullable=False),
+    Column("is_test", Integer, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("revoked_at_us", BigInteger),
+)
+
+key_uses: Final = Table(
+    "key_uses",
+    metadata,
+    Column("key_id", _ID, ForeignKey("api_keys.id"), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("last_used_at_us", BigInteger, nullable=False),
+)
+
+usage: Final = Table(
+    "usage",
+    metadata,
+    Column("account_id", _ID, ForeignKey("accounts.id"), primary_key=True),
+    Column("catalogue", String(16), primary_key=True),
+    Column("window", String(8), primary_key=True),
+    Column("starts_at_us", BigInteger, primary_key=True),
+    Column("ends_at_us", BigInteger, nullable=False, index=True),
+    Column("requests", BigInteger, nullable=False),
+)
+
+tickets: Final = Table(
+    "tickets",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("account_id", _ID, ForeignKey("accounts.id"), nullable=False),
+    Column("received_at_us", BigInteger, nullable=False),
+    Column("contract", String(16), nullable=False),
+    Column("channel", String(16)),
+    Column("language", String(8)),
+    Column("text", Text),
+    Column("customer_ref", String(200)),
+    Column("external_id", String(200)),
+    Index(None, "account_id", "received_at_us"),
+)
+
+verdicts: Final = Table(
+    "verdicts",
+    metadata,
+    Column("ticket_id", _ID, ForeignKey("tickets.id"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("account_id", _ID, nullable=False),
+    Column("decided_at_us", BigInteger, nullable=False),
+    Column("category", String(64), nullable=False),
+    Column("priority", String(16), nullable=False),
+    Column("decision", String(32), nullable=False),
+    Column("probability", Float, nullable=False),
+    Column("confidence", Float, nullable=False),
+    Column("churn_risk", Float, nullable=False),
+    Column("needs_review", Integer, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("recommended_action", String(500), nullable=False),
+    Column("reasons", Text, nullable=False),
+    Column("evidence", Text),
+    Column("processing_us", BigInteger, nullable=False),
+    CheckConstraint("revision >= 1", name="revision"),
+    CheckConstraint("probability >= 0 AND probability <= 1", name="probability"),
+)
+
+idempotency: Final = Table(
+    "idempotency",
+    metadata,
+    Column("key_hash", String(64), primary_key=True),
+    Column("account_id", _ID, ForeignKey("accounts.id"), nullable=False),
+    Column("body_hash", String(64), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("response", Text, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("expires_at_us", BigInteger, nullable=False, index=True),
+)
+
+outbox: Final = Table(
+    "outbox",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("account_id", _ID, ForeignKey("accounts.id"), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+)
+
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("at_us", BigInteger, nullable=False, index=True),
+    Column("actor", String(100), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("account_id", _ID),
+    Column("target", String(100)),
+    Column("detail", Text, nullable=False),
+)
+
+versions: Final = Table(
+    "versions",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("content_hash", String(64), primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+)

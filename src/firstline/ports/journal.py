@@ -1,0 +1,135 @@
+"""What the hot path writes: one record, one transaction, acknowledged once it is durable.
+
+Guarantees of every journal:
+
+- `append` returns only after the record is durable; a process killed at any later moment does not lose it.
+- A record is stored wholly or not at all: tickets, verdicts, counters, idempotency entry and events together.
+- One bad record never fails its neighbours: a failed group is written again record by record.
+- Records of one caller that awaits each are stored in order.
+- After `close`, everything appended before is durable or has raised.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class JournalUnavailable(Exception):
+    """The record could not be made durable; nothing of it was stored."""
+
+
+class TicketRow(NamedTuple):
+    """A ticket as it came in.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        received_at_us: microseconds since 1970 UTC.
+        text: the original, or None when the account does not keep texts.
+    """
+
+    id: str
+    account_id: str
+    received_at_us: int
+    contract: str
+    channel: str | None
+    language: str | None
+    text: str | None
+    customer_ref: str | None
+    external_id: str | None
+
+
+class VerdictRow(NamedTuple):
+    """One immutable revision of a ticket's verdict; the latest answers.
+
+    Attributes:
+        revision: 1 for the first.
+        reasons, evidence: JSON texts.
+        processing_us: time from the request's arrival to this row.
+    """
+
+    ticket_id: str
+    revision: int
+    account_id: str
+    decided_at_us: int
+    category: str
+    priority: str
+    decision: str
+    probability: float
+    confidence: float
+    churn_risk: float
+    needs_review: int
+    source: str
+    recommended_action: str
+    reasons: str
+    evidence: str | None
+    processing_us: int
+
+
+class CounterDelta(NamedTuple):
+    """Requests to add to one window of an account's usage."""
+
+    account_id: str
+    catalogue: str
+    window: str
+    starts_at_us: int
+    ends_at_us: int
+    amount: int
+
+
+class KeyUse(NamedTuple):
+    """A key was used for `amount` requests, last at `at_us`."""
+
+    key_id: str
+    at_us: int
+    amount: int
+
+
+class IdempotencyEntry(NamedTuple):
+    """The answer to a creating request, to be given again for the same key and body.
+
+    Attributes:
+        key_hash: hex SHA-256 of account, route and the caller's key.
+        body_hash: hex SHA-256 of the request body.
+        response: the sealed answer.
+    """
+
+    key_hash: str
+    account_id: str
+    body_hash: str
+    status: int
+    response: str
+    created_at_us: int
+    expires_at_us: int
+
+
+class OutboxEvent(NamedTuple):
+    """Something to tell the world later, written with what caused it."""
+
+    id: str
+    account_id: str
+    kind: str
+    payload: str
+    created_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Everything that one request leaves behind."""
+
+    tickets: tuple[TicketRow, ...] = ()
+    verdicts: tuple[VerdictRow, ...] = ()
+    counters: tuple[CounterDelta, ...] = ()
+    key_use: KeyUse | None = None
+    idempotency: IdempotencyEntry | None = None
+    outbox: tuple[OutboxEvent, ...] = ()
+
+
+class Journal(Protocol):
+    """Appends records; see the module's guarantees."""
+
+    async def append(self, record: Record) -> None:
+        """Make a record durable.
+
+        Raises: JournalUnavailable when the store is full, locked, unwritable or gone, or when this record breaks a
+            constraint (a ticket or idempotency key that is there already, a verdict without its ticket).
+        """
+        ...

@@ -1,0 +1,36 @@
+"""Counting requests against plans.
+
+Guarantees: within one process never more than `limit` grants per window, whatever runs concurrently; counters are
+rebuilt from the usage ledger before the first grant after a start; a refund never makes a counter negative and
+never refunds a window that has ended meanwhile.
+"""
+
+from typing import Protocol
+
+from firstline.core.plans import Denied, Granted, Plan, WindowUse
+
+
+class UsageUnknown(Exception):
+    """The ledger cannot be read and this process has never known the account's usage: quota fails closed."""
+
+
+class Limiter(Protocol):
+    """Counts an account's requests in the windows of its plan."""
+
+    async def charge(self, account_id: str, plan: Plan, *, now_us: int) -> Granted | Denied:
+        """Count one request if it fits every window, else count nothing.
+
+        Raises: UsageUnknown.
+        """
+        ...
+
+    def refund(self, account_id: str, plan: Plan, granted: Granted) -> tuple[WindowUse, ...]:
+        """Give the quota windows of a request back, keep its burst; the uses after that."""
+        ...
+
+    async def uses(self, account_id: str, plan: Plan, *, now_us: int) -> tuple[WindowUse, ...]:
+        """How far the windows are used, without counting anything.
+
+        Raises: UsageUnknown.
+        """
+        ...
