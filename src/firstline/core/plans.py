@@ -82,9 +82,14 @@ class WindowUse:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The request fits; the uses are those after it was counted."""
+    """The request fits; the uses are those after it was counted.
+
+    Attributes:
+        at_us: when it was counted; says which windows a refund goes to.
+    """
 
     uses: tuple[WindowUse, ...]
+    at_us: int
 
 
 @dataclass(frozen=True, slots=True)

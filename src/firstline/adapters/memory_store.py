@@ -1,0 +1,134 @@
+"""Journal and storage in memory: for tests and for the command line without a database.
+
+Passes the same conformance suites as the durable stores, except that nothing outlives the process.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from firstline.core.plans import Window, window_bounds
+from firstline.core.taxonomy import Contract
+from firstline.ports.journal import IdempotencyEntry, JournalUnavailable, OutboxEvent, Record, TicketRow, VerdictRow
+from firstline.ports.storage import Account, ApiKey, AuditEntry, EmailTaken, KeyNotFound
+
+
+class MemoryStore:
+    """Implements `ports.journal.Journal` and `ports.storage.Storage`."""
+
+    def __init__(self) -> None:
+        self.tickets: dict[str, TicketRow] = {}
+        self.verdicts: dict[tuple[str, int], VerdictRow] = {}
+        self.counters: dict[tuple[str, str, str, int, int], int] = {}
+        self.idempotency: dict[str, IdempotencyEntry] = {}
+        self.outbox: dict[str, OutboxEvent] = {}
+        self.audit: list[AuditEntry] = []
+        self.versions: dict[tuple[str, str], str] = {}
+        self._accounts: dict[str, Account] = {}
+        self._keys: dict[str, ApiKey] = {}
+
+    async def append(self, record: Record) -> None:
+        """See `ports.journal.Journal`."""
+        self._check(record)
+        self.tickets.update((row.id, row) for row in record.tickets)
+        self.verdicts.update(((row.ticket_id, row.revision), row) for row in record.verdicts)
+        for delta in record.counters:
+            place = delta[:5]
+            self.counters[place] = self.counters.get(place, 0) + delta.amount
+        if record.key_use is not None:
+            key = self._keys[record.key_use.key_id]
+            self._keys[key.id] = replace(
+                key,
+                requests=key.requests + record.key_use.amount,
+                last_used_at_us=max(key.last_used_at_us or 0, record.key_use.at_us),
+            )
+        if record.idempotency is not None:
+            self.idempotency[record.idempotency.key_hash] = record.idempotency
+        self.outbox.update((event.id, event) for event in record.outbox)
+
+    def _check(self, record: Record) -> None:
+        known = {*self.tickets, *(row.id for row in record.tickets)}
+        accounts = [row.account_id for row in (*record.tickets, *record.counters, *record.outbox)]
+        broken = (
+            any(row.id in self.tickets for row in record.tickets)
+            or len({row.id for row in record.tickets}) < len(record.tickets)
+            or any((row.ticket_id, row.revision) in self.verdicts for row in record.verdicts)
+            or any(row.ticket_id not in known for row in record.verdicts)
+            or any(not 0 <= row.probability <= 1 or row.revision < 1 for row in record.verdicts)
+            or any(account not in self._accounts for account in accounts)
+            or (record.key_use is not None and record.key_use.key_id not in self._keys)
+            or (record.idempotency is not None and record.idempotency.key_hash in self.idempotency)
+            or any(event.id in self.outbox for event in record.outbox)
+        )
+        if broken:
+            raise JournalUnavailable("the record breaks a constraint")
+
+    async def find_key(self, key_hash: str) -> tuple[ApiKey, Account] | None:
+        """See `ports.storage.Storage`, as for all methods below."""
+        for key in self._keys.values():
+            if key.hash == key_hash:
+                return key, self._accounts[key.account_id]
+        return None
+
+    async def find_account(self, email: str) -> Account | None:
+        folded = email.strip().casefold()
+        return next((account for account in self._accounts.values() if account.email.casefold() == folded), None)
+
+    async def add_account(self, account: Account, key: ApiKey | None, audit: AuditEntry) -> None:
+        if await self.find_account(account.email) is not None:
+            raise EmailTaken(account.email)
+        self._accounts[account.id] = account
+        if key is not None:
+            self._keys[key.id] = key
+        self.audit.append(audit)
+
+    async def set_plan(self, account_id: str, catalogue: Contract, plan: str, audit: AuditEntry) -> None:
+        account = self._accounts[account_id]
+        self._accounts[account_id] = replace(account, plans={**account.plans, catalogue: plan})
+        self.audit.append(audit)
+
+    async def add_key(self, key: ApiKey, audit: AuditEntry) -> None:
+        self._keys[key.id] = key
+        self.audit.append(audit)
+
+    async def list_keys(self, account_id: str | None = None) -> Sequence[tuple[ApiKey, Account]]:
+        keys = sorted(self._keys.values(), key=lambda key: (key.created_at_us, key.id))
+        return [(key, self._accounts[key.account_id]) for key in keys if account_id in (None, key.account_id)]
+
+    async def revoke_key(self, key_id: str, *, account_id: str | None, at_us: int, audit: AuditEntry) -> ApiKey:
+        key = self._keys.get(key_id)
+        if key is None or account_id not in (None, key.account_id):
+            raise KeyNotFound(key_id)
+        if key.revoked_at_us is None:
+            key = self._keys[key_id] = replace(key, revoked_at_us=at_us)
+            self.audit.append(audit)
+        return key
+
+    async def usage(self, account_id: str, catalogue: Contract, *, now_us: int) -> Mapping[Window, int]:
+        found: dict[Window, int] = {}
+        for window in Window:
+            start, end = window_bounds(window, now_us)
+            amount = self.counters.get((account_id, str(catalogue), str(window), start, end))
+            if amount is not None:
+                found[window] = amount
+        return found
+
+    async def last_request_at_us(self, account_id: str) -> int | None:
+        used = [key.last_used_at_us for key, _ in await self.list_keys(account_id) if key.last_used_at_us]
+        return max(used, default=None)
+
+    async def keep_version(self, kind: str, content_hash: str, body: str, *, at_us: int) -> None:
+        self.versions.setdefault((kind, content_hash), body)
+
+    async def prune(self, *, now_us: int) -> int:
+        short = {str(Window.MINUTE), str(Window.HOUR)}
+        kept_us = 2 * 86_400 * 1_000_000
+        ended = [place for place in self.counters if place[2] in short and place[4] < now_us - kept_us]
+        expired = [key for key, entry in self.idempotency.items() if entry.expires_at_us < now_us]
+        for place in ended:
+            del self.counters[place]
+        for key in expired:
+            del self.idempotency[key]
+        return len(ended) + len(expired)
+
+    async def ping(self) -> bool:
+        return True

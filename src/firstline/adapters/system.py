@@ -1,0 +1,32 @@
+"""The system's clock and its randomness."""
+
+import os
+import secrets
+import time
+
+from firstline.core.api_key import KEY_BYTES
+from firstline.core.identity import uuid7_hex
+
+
+class SystemClock:
+    """Implements `ports.clock.Clock` on the wall clock."""
+
+    def now_us(self) -> int:
+        """Microseconds since 1970 UTC."""
+        return time.time_ns() // 1_000
+
+
+class SystemIdentities:
+    """Implements `ports.clock.Identities`; ids ascend within the process even when the clock steps back."""
+
+    def __init__(self) -> None:
+        self._last_ms = 0
+
+    def new_id(self) -> str:
+        """A UUIDv7 as 32 hexadecimal digits."""
+        self._last_ms = max(self._last_ms, time.time_ns() // 1_000_000)
+        return uuid7_hex(milliseconds=self._last_ms, random=os.urandom(10))
+
+    def new_secret(self) -> str:
+        """URL-safe text from 24 random bytes."""
+        return secrets.token_urlsafe(KEY_BYTES)

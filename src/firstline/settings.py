@@ -1,0 +1,180 @@
+"""Environment → one frozen `Settings`; every variable is named here and documented in docs/reference/settings.md.
+
+The published names of the two contracts (`GEMINI_API_KEY`, `RATE_LIMIT_HOURLY`, …) are honoured as they are;
+everything else begins with `FIRSTLINE_`. `.env` in the working directory is read; the environment wins. An unknown
+`FIRSTLINE_` name or an unusable value raises `SettingsInvalid` with one sentence per mistake.
+"""
+
+import difflib
+import os
+from enum import StrEnum
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, Final
+
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+PREFIX: Final = "FIRSTLINE_"
+
+
+class SettingsInvalid(ValueError):
+    """Settings that firstline cannot start with; the message is for people and holds no secret."""
+
+
+class Environment(StrEnum):
+    """How far the surroundings are trusted."""
+
+    AUTO = "auto"
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+def _published(name: str) -> AliasChoices:
+    return AliasChoices(name, f"{PREFIX}{name}")
+
+
+class Settings(BaseSettings):
+    """Everything that an operator can set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
+
+    environment: Environment = Field(
+        Environment.AUTO,
+        validation_alias=AliasChoices("FIRSTLINE_ENVIRONMENT", "FLASK_ENV"),
+        description="`development` allows the demo keys and keyless decision calls from loopback, and is refused on an "
+        "address that others can reach; `production` never does; `auto` is development on loopback, else production. "
+        "The published name is FLASK_ENV.",
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    data_dir: Path = Field(Path("var"), description="Folder for the database; made if it is missing.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least severe line logged.")
+    access_log: bool = Field(True, description="One JSON line per request: who, what, when, status.")
+    history: bool = Field(True, description="Store tickets and verdicts.")
+    history_text: bool = Field(True, description="Store the text of tickets with their verdicts.")
+    rules_dir: Path | None = Field(None, description="Folder of your own rule packs, read again when a file changes.")
+    model_file: Path | None = Field(None, description="A model artefact to use instead of the shipped one.")
+    trusted_proxies: str = Field(
+        "",
+        description="Comma-separated addresses or networks whose X-Forwarded-For is believed, such as 10.0.0.0/8.",
+    )
+    metrics_token: SecretStr | None = Field(None, description="Bearer token that /metrics then asks for.")
+    registrations_per_hour: int = Field(20, ge=1, le=100_000, description="Registrations an hour from one address.")
+    failed_logins_per_minute: int = Field(
+        60, ge=1, le=1_000_000, description="Requests a minute from one address that may carry a wrong key."
+    )
+    review_probability: float = Field(
+        0.5, ge=0, le=1, description="A verdict whose probability is under it is flagged for review."
+    )
+    upgrade_url: str = Field("/v1/pricing", max_length=500, description="Where a 402 answer sends people to subscribe.")
+    docs_url: str = Field("/docs", max_length=500, description="Base of the documentation links in errors.")
+
+    secret_key: SecretStr | None = Field(
+        None, validation_alias=_published("SECRET_KEY"), description="Seals stored secrets; comma-separated, newest first."
+    )
+    rate_limit_hourly: int | None = Field(
+        None, ge=1, le=10**9, validation_alias=_published("RATE_LIMIT_HOURLY"), description="Overrides the classifier free plan's hour."
+    )
+    rate_limit_daily: int | None = Field(
+        None, ge=1, le=10**9, validation_alias=_published("RATE_LIMIT_DAILY"), description="Overrides the classifier free plan's day."
+    )
+    low_confidence_threshold: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        validation_alias=_published("LOW_CONFIDENCE_THRESHOLD"),
+        description="A decision whose score is under it goes one step up and is flagged for review.",
+    )
+    gemini_api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("GEMINI_API_KEY", "GOOGLE_API_KEY"), description="Read and kept for the Gemini provider."
+    )
+    openai_api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("OPENAI_API_KEY"), description="Read and kept for the OpenAI provider."
+    )
+    ai_temperature: float = Field(
+        0.2, ge=0, le=2, validation_alias=_published("AI_TEMPERATURE"), description="Sampling temperature for providers."
+    )
+    ai_max_tokens: int = Field(
+        500, ge=1, le=100_000, validation_alias=_published("AI_MAX_TOKENS"), description="Most tokens of a provider's answer."
+    )
+    ai_timeout_seconds: float = Field(
+        10, gt=0, le=600, validation_alias=_published("AI_TIMEOUT_SECONDS"), description="Deadline for providers."
+    )
+    redis_host: str | None = Field(None, validation_alias=_published("REDIS_HOST"), description="Kept for shared limits.")
+    redis_port: int = Field(6379, ge=1, le=65_535, validation_alias=_published("REDIS_PORT"), description="Kept for shared limits.")
+    redis_db: int = Field(0, ge=0, le=1_000, validation_alias=_published("REDIS_DB"), description="Kept for shared limits.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            try:
+                ip_network(part, strict=False)
+            except ValueError:
+                raise ValueError(f"'{part}' is no address or network") from None
+        return value
+
+
+def variable_names() -> dict[str, tuple[str, ...]]:
+    """The environment variables that are read, by field; the first name is the documented one."""
+    names: dict[str, tuple[str, ...]] = {}
+    for field, info in Settings.model_fields.items():
+        alias = info.validation_alias
+        if isinstance(alias, AliasChoices):
+            names[field] = tuple(str(choice) for choice in alias.choices)
+        else:
+            names[field] = (f"{PREFIX}{field.upper()}",)
+    return names
+
+
+def load_settings(*, env_file: Path | None = Path(".env"), **overrides: Any) -> Settings:
+    """Read the environment and the file, under the given values.
+
+    Args:
+        env_file: a dotenv file that may be missing; None for none.
+        overrides: fields that the caller sets, such as those of the command line; None means not given.
+    Raises: SettingsInvalid.
+    """
+    unknown = _unknown_names(env_file)
+    if unknown:
+        raise SettingsInvalid(" ".join(unknown))
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(_env_file=env_file, **given)  # type: ignore[call-arg]  # pydantic-settings' own parameter
+    except ValidationError as error:
+        raise SettingsInvalid(" ".join(_sentence(dict(found)) for found in error.errors())) from None
+    except (SettingsError, UnicodeDecodeError, OSError) as error:
+        raise SettingsInvalid(f"The settings cannot be read ({type(error).__name__}).") from None
+
+
+def _unknown_names(env_file: Path | None) -> list[str]:
+    known = {name for names in variable_names().values() for name in names}
+    try:
+        in_file = dotenv_values(env_file) if env_file and env_file.is_file() else {}
+    except (UnicodeDecodeError, OSError):
+        return [f"{env_file} cannot be read as UTF-8 text."]
+    sentences = []
+    for name in sorted({*os.environ, *in_file}):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            sentences.append(f"{name} is not a setting of firstline{hint}")
+    return sentences
+
+
+def _sentence(found: dict[str, Any]) -> str:
+    """One mistake, by the name that the operator used, without the value."""
+    place = str(found["loc"][0]) if found["loc"] else "settings"
+    name = variable_names().get(place, (place,))[0]
+    message = str(found["msg"]).removeprefix("Value error, ").rstrip(".")
+    return f"{name}: {message[:1].lower()}{message[1:]}."
