@@ -15,7 +15,7 @@ import yaml
 from firstline.core.expressions import Expression, ExpressionInvalid
 from firstline.core.rules import Conditions, Effects, Rule
 from firstline.core.taxonomy import LANGUAGES, Channel, Decision, Priority, Signal, UserPlan
-from firstline.core.terms import TermInvalid, pattern_of
+from firstline.core.terms import TermInvalid, compile_term
 
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_TERMS: Final = 500
@@ -154,7 +154,7 @@ class _Pack:
                     Expression(value)
                     patterns.append(f"(?:{value})")
                 else:
-                    pattern_of(value)
+                    compile_term(value)
                     terms.append(value)
             except (TermInvalid, ExpressionInvalid) as error:
                 raise self._error(item, str(error)) from None

@@ -4,7 +4,7 @@ RE2 never backtracks, so a pattern or a text written to hurt costs no more than 
 when they are added; matching is safe from any thread.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import re2
@@ -38,22 +38,28 @@ class Expression:
             reason = error.args[0] if error.args else error
             raise ExpressionInvalid(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
 
-    def spans(self, text: str, *, overlap: int = 0) -> Iterator[tuple[int, int]]:
-        """Half-open ranges of the matches, left to right.
+    def found_in(self, text: bytes) -> bool:
+        """Whether the pattern matches somewhere in UTF-8 text."""
+        return self._compiled.search(text) is not None
+
+    def spans(self, text: bytes, *, overlap: int = 0) -> list[tuple[int, int]]:
+        """Half-open byte ranges of the matches in UTF-8 text, left to right.
 
         Args:
-            text: what to search.
-            overlap: how many characters at the end of a match may begin the next one; 1 lets two words share
-                the space between them.
+            text: what to search; bytes, because the binding works out the place of every character of a str.
+            overlap: how many bytes at the end of a match may begin the next one; 1 lets two words share the space
+                between them.
         """
+        found: list[tuple[int, int]] = []
         position = 0
         while position <= len(text):
-            found = self._compiled.search(text, position)
-            if found is None:
-                return
-            start, end = found.span()
-            yield start, end
+            match = self._compiled.search(text, position)
+            if match is None:
+                break
+            start, end = match.span()
+            found.append((start, end))
             position = max(end - overlap, start + 1)
+        return found
 
 
 class ExpressionSet:
@@ -76,8 +82,8 @@ class ExpressionSet:
             except re2.error as error:
                 raise ExpressionInvalid(str(error)) from None
 
-    def match(self, text: str) -> Sequence[int]:
-        """Indices of the patterns found somewhere in the text; unordered."""
+    def match(self, text: bytes) -> Sequence[int]:
+        """Indices of the patterns found somewhere in UTF-8 text; unordered."""
         if not self._size:
             return ()
         found: Sequence[int] | None = self._compiled.Match(text)

@@ -168,7 +168,7 @@ def views(text: str, *, vocabulary: Container[str] = ()) -> tuple[View, ...]:
     """
     folded = fold(text)
     plain = View(words_of(folded), folded)
-    signs = _SIGNS.match(folded)
+    signs = _SIGNS.match(folded.encode())
     marked = ("&" in text and ";" in text) or ("<" in text and ">" in text)
     if not signs and not marked:
         return (plain,)
@@ -188,7 +188,7 @@ def _undisguised(
     if marked:
         folded = fold(_TAG.sub("", html.unescape(text)))
         yield folded
-        signs = _SIGNS.match(folded)
+        signs = _SIGNS.match(folded.encode())
     leet = _LEET in signs or not _LEET_CHARACTERS.isdisjoint(folded)
     for joined in _joined(folded, signs=signs, vocabulary=vocabulary):
         yield joined
@@ -284,33 +284,42 @@ _TO_CYRILLIC: Final = {
 }  # fmt: skip
 
 
-def locate(text: str, view: View, start: int, end: int) -> tuple[int, int]:
-    """Trace a span of `view.words` back to the original text.
+class Trace:
+    """The way back from folded words to the original text; worked out once per text, and only when it is needed."""
 
-    Args:
-        text: the original.
-        view: the first of `views(text)`.
-        start, end: offsets into `view.words`.
-    Returns: half-open range of code points of the original; the whole text when the way back is not certain,
-        so that a match is never lost for want of its place.
-    """
-    letters: list[int] = []
-    traced: list[str] = []
-    for position, cluster in _clusters(text):
-        for character in words_of(fold(cluster)):
-            if character not in " .":
-                traced.append(character)
-                letters.append(position)
-    wanted = [index for index, character in enumerate(view.words) if character not in " ."]
-    if len(wanted) != len(traced):
-        return 0, len(text)
-    order = {index: number for number, index in enumerate(wanted)}
-    inside = [order[index] for index in range(start, end) if index in order]
-    if not inside:
-        return 0, len(text)
-    last = letters[inside[-1]]
-    after = next((position for position, _ in _clusters(text[last:]) if position > 0), len(text) - last)
-    return letters[inside[0]], last + after
+    __slots__ = ("_ends", "_starts", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        if text.isascii():
+            self._starts = [position for position, character in enumerate(text) if character.isalnum()]
+            self._ends = [position + 1 for position in self._starts]
+            return
+        for position, cluster in _clusters(text):
+            letters = sum(character not in " ." for character in words_of(fold(cluster)))
+            self._starts.extend([position] * letters)
+            self._ends.extend([position + len(cluster)] * letters)
+
+    def locate(self, view: View, start: int, end: int) -> tuple[int, int]:
+        """Trace a span of `view.words` back to the original.
+
+        Args:
+            view: one of `views(text)`.
+            start, end: offsets into `view.words`.
+        Returns: half-open range of code points of the original; the whole text when the way back is not certain,
+            so that a match is never lost for want of its place.
+        """
+        words = view.words
+        first, last = _letters_in(words[:start]), _letters_in(words[:end]) - 1
+        if _letters_in(words) != len(self._starts) or last < first:
+            return 0, len(self._text)
+        return self._starts[first], self._ends[last]
+
+
+def _letters_in(words: str) -> int:
+    return len(words) - words.count(" ") - words.count(".")
 
 
 def _clusters(text: str) -> Iterator[tuple[int, str]]:

@@ -5,21 +5,18 @@ nothing but the text and its facts, and a match is never lost for want of its ex
 """
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from firstline.core.expressions import Expression, ExpressionSet
-from firstline.core.folding import View, locate, views
+from firstline.core.folding import Trace, views
 from firstline.core.message import Facts
 from firstline.core.taxonomy import Channel, Decision, Priority, Signal, UserPlan
-from firstline.core.terms import pattern_of, words_in
+from firstline.core.terms import compile_term, words_in
 
 MAX_SPANS: Final = 16
 """Spans kept of one rule in one message."""
-
-_RE2_PREFIX: Final = "re2:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,42 +94,45 @@ class Match:
 
 
 @dataclass(slots=True)
-class _Side:
-    """The patterns of all rules over one kind of text: words, or text with punctuation."""
+class _Searches:
+    """Patterns by rule, over one kind of text, and the guards that cancel what they find."""
 
     overlap: int
-    patterns: list[str] = field(default_factory=list)
-    rules: list[int] = field(default_factory=list)
     guards: dict[int, str] = field(default_factory=dict)
     expressions: dict[str, Expression] = field(default_factory=dict)
-    compiled: ExpressionSet = field(default_factory=lambda: ExpressionSet(()))
 
-    def add(self, number: int, patterns: Sequence[str], guards: Sequence[str]) -> None:
-        if patterns:
-            self.patterns.append("|".join(patterns))
-            self.rules.append(number)
-        if guards:
-            self.guards[number] = "|".join(guards)
+    def hits(self, rule: int, pattern: str, text: bytes) -> list[tuple[int, int]]:
+        """Byte ranges of a rule's pattern that no guard of the rule overlaps."""
+        found = self._expression(pattern).spans(text, overlap=self.overlap)
+        guard = self.guards.get(rule)
+        if not found or guard is None:
+            return found
+        guarded = self._expression(guard).spans(text, overlap=self.overlap)
+        return [hit for hit in found if not any(hit[0] + 1 < end and begin + 1 < hit[1] for begin, end in guarded)]
 
-    def expression(self, pattern: str) -> Expression:
+    def _expression(self, pattern: str) -> Expression:
         """Compiled on first use; two threads may both compile it, which is harmless."""
         found = self.expressions.get(pattern)
         if found is None:
             found = self.expressions[pattern] = Expression(pattern)
         return found
 
-    def hits(self, index: int, text: str) -> list[tuple[int, int]]:
-        """Ranges of one pattern that no guard of its rule overlaps."""
-        found = list(self.expression(self.patterns[index]).spans(text, overlap=self.overlap))
-        guard = self.guards.get(self.rules[index])
-        if guard is None:
-            return found
-        guarded = list(self.expression(guard).spans(text, overlap=self.overlap))
-        return [hit for hit in found if not any(hit[0] + 1 < end and begin + 1 < hit[1] for begin, end in guarded)]
+
+class _Candidate(NamedTuple):
+    """A term to search when its rarest anchor is in a text and one anchor of each other group is too."""
+
+    rule: int
+    pattern: str
+    others: tuple[frozenset[int], ...]
 
 
 class RuleBook:
     """All rules in force, compiled.
+
+    Matching has two steps. One pass of an RE2 set over plain pieces of text (the terms' anchors) finds the terms
+    that may match; each of those is then searched as an expression of its own. A set of the whole terms was as fast
+    on text it had seen, and a hundred times slower on text it had not, because gaps and wildcards multiply the
+    automaton's states (docs/decisions/0004-anchored-rule-search.md).
 
     Attributes:
         content_hash: hex SHA-256 over the rules; names this version in evidence.
@@ -145,19 +145,25 @@ class RuleBook:
         self._vocabulary: Final = frozenset(
             word for rule in self.rules for term in rule.terms for word in words_in(term) if word.isalpha()
         )
-        self._by_script: Final = {script: _Side(overlap=1) for script in _SCRIPTS}
-        self._text: Final = _Side(overlap=0)
+        self._words: Final = _Searches(overlap=1)
+        self._text: Final = _Searches(overlap=0)
+        self._text_patterns: Final[list[tuple[int, str]]] = []
+        numbers: dict[str, int] = {}
+        self._candidates: Final[dict[int, list[_Candidate]]] = {}
         for number, rule in enumerate(self.rules):
-            guards = [pattern_of(term) for term in rule.guards]
-            by_script: dict[str, list[str]] = {}
-            for term in rule.terms:
-                for script in scripts_of(term):
-                    by_script.setdefault(script, []).append(pattern_of(term))
-            for script, patterns in by_script.items():
-                self._by_script[script].add(number, patterns, guards)
-            self._text.add(number, rule.patterns, rule.guard_patterns)
-        for side in (*self._by_script.values(), self._text):
-            side.compiled = ExpressionSet(side.patterns)
+            for term in map(compile_term, rule.terms):
+                first, *others = (
+                    frozenset(numbers.setdefault(piece, len(numbers)) for piece in group) for group in term.anchors
+                )
+                for piece in first:
+                    self._candidates.setdefault(piece, []).append(_Candidate(number, term.pattern, tuple(others)))
+            if rule.guards:
+                self._words.guards[number] = "|".join(compile_term(guard).pattern for guard in rule.guards)
+            if rule.guard_patterns:
+                self._text.guards[number] = "|".join(rule.guard_patterns)
+            self._text_patterns.extend((number, pattern) for pattern in rule.patterns)
+        self._anchors: Final = ExpressionSet(list(numbers))
+        self._text_set: Final = ExpressionSet([pattern for _, pattern in self._text_patterns])
 
     def evaluate(self, text: str, facts: Facts, *, language: str | None = None) -> tuple[Match, ...]:
         """The rules that apply to a text, in the order of the packs.
@@ -167,63 +173,52 @@ class RuleBook:
             facts: of the same message.
             language: detected language, for rules that ask for one.
         """
-        found: dict[int, tuple[tuple[int, int], ...]] = {}
-        readings = views(text, vocabulary=self._vocabulary)
-        for view in readings:
-            for script in _scripts_in(view.words):
-                self._collect(self._by_script[script], view.words, text, view, found)
-            if self._text.patterns:
-                self._collect(self._text, view.text, text, view, found)
+        found: dict[int, set[tuple[int, int]]] = {}
+        trace: Trace | None = None
+        for view in views(text, vocabulary=self._vocabulary):
+            words = view.words.encode()
+            for number, span in self._hits_in_words(words):
+                trace = trace or Trace(text)
+                _keep(found, number, trace.locate(view, *_characters(words, *span)))
+            if self._text_patterns:
+                punctuated = view.text.encode()
+                for number, span in self._hits_in_text(punctuated):
+                    same = len(view.text) == len(text)
+                    _keep(found, number, _characters(punctuated, *span) if same else (0, len(text)))
         if not found:
             return ()
         matches = []
         for number in sorted(found):
             rule = self.rules[number]
-            if rule.when is _ALWAYS or rule.when.hold(facts, language=language):
-                matches.append(Match(rule.id, rule.signal, found[number], rule.then))
+            if rule.when == _ALWAYS or rule.when.hold(facts, language=language):
+                matches.append(Match(rule.id, rule.signal, tuple(sorted(found[number])), rule.then))
         return tuple(matches)
 
-    def _collect(
-        self, side: _Side, searched: str, text: str, view: View, found: dict[int, tuple[tuple[int, int], ...]]
-    ) -> None:
-        for index in side.compiled.match(searched):
-            number = side.rules[index]
-            if number in found:
-                continue
-            hits = side.hits(index, searched)
-            if hits:
-                spans = {
-                    locate(text, view, start, end) if side is not self._text else _locate_text(text, view, start, end)
-                    for start, end in hits[:MAX_SPANS]
-                }
-                found[number] = tuple(sorted(spans))
+    def _hits_in_words(self, words: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
+        present = frozenset(self._anchors.match(words))
+        for anchor in present:
+            for number, pattern, others in self._candidates.get(anchor, ()):
+                for group in others:
+                    if group.isdisjoint(present):
+                        break
+                else:
+                    for span in self._words.hits(number, pattern, words):
+                        yield number, span
+
+    def _hits_in_text(self, text: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
+        for index in self._text_set.match(text):
+            number, pattern = self._text_patterns[index]
+            for span in self._text.hits(number, pattern, text):
+                yield number, span
 
 
-def _locate_text(text: str, view: View, start: int, end: int) -> tuple[int, int]:
-    return (start, min(end, len(text))) if len(view.text) == len(text) else (0, len(text))
+def _keep(found: dict[int, set[tuple[int, int]]], number: int, span: tuple[int, int]) -> None:
+    spans = found.setdefault(number, set())
+    if len(spans) < MAX_SPANS:
+        spans.add(span)
 
 
-_SCRIPTS: Final[Mapping[str, re.Pattern[str]]] = {
-    "latin": re.compile(r"[a-z0-9]"),
-    "cyrillic": re.compile(r"[\u0400-\u052f]"),
-    "arabic": re.compile(r"[\u0600-\u06ff]"),
-    "hangul": re.compile(r"[\u1100-\u11ff\uac00-\ud7af]"),
-    "other": re.compile(r"[^\x00-\u024f\u0400-\u052f\u0600-\u06ff\u1100-\u11ff\uac00-\ud7af]"),
-}
-
-
-def scripts_of(term: str) -> tuple[str, ...]:
-    """The scripts of which a text must have one for the term to be in it; keeps the sets small and fast.
-
-    A term without alternatives needs all its scripts, so the rarest one decides; with alternatives any may do.
-    """
-    present = _scripts_in(" ".join(words_in(term.replace("*", ""))))
-    if any(bracket in term for bracket in "(["):
-        return present
-    return present[-1:]
-
-
-def _scripts_in(words: str) -> tuple[str, ...]:
-    if words.isascii():
-        return ("latin",)
-    return tuple(script for script, expression in _SCRIPTS.items() if expression.search(words)) or ("latin",)
+def _characters(text: bytes, start: int, end: int) -> tuple[int, int]:
+    """Byte offsets of UTF-8 text as character offsets."""
+    first = len(text[:start].decode())
+    return first, first + len(text[start:end].decode())

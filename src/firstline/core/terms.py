@@ -6,6 +6,7 @@ apostrophes and hyphens make no difference on either side.
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from firstline.core.folding import fold, words_of
@@ -15,27 +16,42 @@ _HANGUL: Final = re.compile(r"[\u1100-\u11ff\uac00-\ud7af]")
 _ARABIC: Final = re.compile(r"[\u0600-\u06ff]")
 _ANY_LETTERS: Final = "[^ .]*"
 _ARABIC_ATTACHED: Final = "(?:[وف])?(?:[بلكس])?(?:ال|ل)?"
-_GAP_WORDS: Final = "(?:[^ .]+ ){0,3}"
-_GAP_SENTENCE: Final = "(?:[^.]* )?"
 
 
 class TermInvalid(ValueError):
     """A term that the language does not allow; the message says what is wrong with it."""
 
 
-def pattern_of(term: str) -> str:
-    """The RE2 pattern of a term, over padded words.
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A term, ready to be searched.
 
-    Raises: TermInvalid when brackets do not match, an alternative is empty or the term has no letter or digit.
+    Attributes:
+        pattern: RE2 pattern over padded words.
+        anchors: groups of pieces of plain text; a text that the pattern matches holds at least one piece of every
+            group. The group that is rarest in text comes first.
+    """
+
+    pattern: str
+    anchors: tuple[tuple[str, ...], ...]
+
+
+def compile_term(term: str) -> Term:
+    """A term from its text.
+
+    Raises: TermInvalid when brackets do not match, an alternative is empty, the term has no letter or digit, or it
+        consists of optional words alone.
     """
     tokens = [("..." if token == "…" else token) for token in _TOKEN.findall(term)]
     if not any(character.isalnum() for character in term):
         raise TermInvalid("a term needs at least one letter or digit")
     parser = _Parser(tokens)
-    pattern = parser.sequence(outermost=True)
+    found = parser.sequence(outermost=True)
     if parser.rest():
         raise TermInvalid(f"unexpected '{parser.rest()[0]}'")
-    return pattern
+    if not found.anchors:
+        raise TermInvalid("a term needs at least one word that is not optional")
+    return Term(f" {found.pattern}", found.anchors)
 
 
 def words_in(term: str) -> Iterator[str]:
@@ -43,6 +59,10 @@ def words_in(term: str) -> Iterator[str]:
     for token in _TOKEN.findall(term):
         if token[0] not in "()[]|." and "*" not in token:
             yield from words_of(fold(token)).split()
+
+
+_GAP_WORDS: Final = Term("(?:[^ .]+ ){0,3}", ())
+_GAP_SENTENCE: Final = Term("(?:[^.]* )?", ())
 
 
 class _Parser:
@@ -59,8 +79,8 @@ class _Parser:
     def rest(self) -> list[str]:
         return self._tokens[self._position :]
 
-    def sequence(self, *, outermost: bool = False) -> str:
-        items: list[str] = []
+    def sequence(self, *, outermost: bool = False) -> Term:
+        items: list[Term] = []
         words = 0
         while self._position < len(self._tokens) and self._tokens[self._position] not in ")]|":
             token = self._tokens[self._position]
@@ -69,25 +89,23 @@ class _Parser:
                 items.append(self._group(")"))
                 words += 1
             elif token == "[":
-                items.append(self._group("]") + "?")
+                items.append(Term(self._group("]").pattern + "?", ()))
             elif token == "...":
                 items.append(_GAP_SENTENCE)
             elif token == "..":
                 items.append(_GAP_WORDS)
-            elif token != ".":
-                word = _word(token)
+            elif token != "." and (word := _word(token)) is not None:
                 items.append(word)
-                words += bool(word)
+                words += 1
         if not words:
             raise TermInvalid("an alternative or a bracket is empty")
-        if outermost and items and items[0] in (_GAP_SENTENCE, _GAP_WORDS):
+        if outermost and items[0] in (_GAP_SENTENCE, _GAP_WORDS):
             raise TermInvalid("a term cannot begin with a gap")
         if outermost and items[-1] in (_GAP_SENTENCE, _GAP_WORDS):
             raise TermInvalid("a term cannot end with a gap")
-        pattern = "".join(items)
-        return f" {pattern}" if outermost else pattern
+        return Term("".join(item.pattern for item in items), _join_anchors(items))
 
-    def _group(self, closing: str) -> str:
+    def _group(self, closing: str) -> Term:
         branches = [self.sequence()]
         while self._position < len(self._tokens) and self._tokens[self._position] == "|":
             self._position += 1
@@ -95,25 +113,51 @@ class _Parser:
         if self._position >= len(self._tokens) or self._tokens[self._position] != closing:
             raise TermInvalid(f"'{closing}' is missing")
         self._position += 1
-        return f"(?:{'|'.join(branches)})"
+        pattern = f"(?:{'|'.join(branch.pattern for branch in branches)})"
+        if not all(branch.anchors for branch in branches):
+            return Term(pattern, ())
+        return Term(pattern, (tuple(dict.fromkeys(piece for branch in branches for piece in branch.anchors[0])),))
 
 
-def _word(token: str) -> str:
-    """One word of a term, with what may stand before and after it; ends in the space behind it."""
+def _join_anchors(items: list[Term]) -> tuple[tuple[str, ...], ...]:
+    """The anchors of all items, rarest first: the group whose shortest piece is longest.
+
+    Words that follow each other are one piece together where the space between them is certain.
+    """
+    groups: list[tuple[str, ...]] = []
+    joinable = False
+    for item in items:
+        single = item.anchors[0][0] if len(item.anchors) == 1 and len(item.anchors[0]) == 1 else None
+        if single is not None and joinable and groups[-1][0].endswith(" ") and single.startswith(" "):
+            groups[-1] = (groups[-1][0] + single[1:],)
+        else:
+            groups.extend(item.anchors)
+        joinable = single is not None
+    return tuple(sorted(groups, key=lambda group: (-min(map(len, group)), len(group))))
+
+
+def _word(token: str) -> Term | None:
+    """One word of a term, with what may stand before and after it; None for punctuation alone."""
     any_beginning, any_ending = token.startswith("*"), token.endswith("*") and len(token) > 1
     core = token.strip("*")
     if "*" in core:
         raise TermInvalid(f"'{token}': * stands at the beginning or the end of a word")
     parts = [part for part in words_of(fold(core)).split() if part != "."]
-    return "".join(
+    if not parts:
+        return None
+    terms = [
         _part(part, beginning=any_beginning and number == 0, ending=any_ending and number == len(parts) - 1)
         for number, part in enumerate(parts)
-    )
+    ]
+    return Term("".join(term.pattern for term in terms), _join_anchors(terms))
 
 
-def _part(part: str, *, beginning: bool, ending: bool) -> str:
+def _part(part: str, *, beginning: bool, ending: bool) -> Term:
     if _HANGUL.search(part):
-        return f"{_ANY_LETTERS if beginning else ''}{part}{_ANY_LETTERS} ?"
+        return Term(f"{_ANY_LETTERS if beginning else ''}{part}{_ANY_LETTERS} ?", ((part,),))
+    right = "" if ending else " "
+    after = _ANY_LETTERS if ending else ""
     if _ARABIC.search(part):
-        return f"{_ANY_LETTERS if beginning else _ARABIC_ATTACHED}{part}{_ANY_LETTERS if ending else ''} "
-    return f"{_ANY_LETTERS if beginning else ''}{part}{_ANY_LETTERS if ending else ''} "
+        return Term(f"{_ANY_LETTERS if beginning else _ARABIC_ATTACHED}{part}{after} ", ((f"{part}{right}",),))
+    left = "" if beginning else " "
+    return Term(f"{_ANY_LETTERS if beginning else ''}{part}{after} ", ((f"{left}{part}{right}",),))
