@@ -7,6 +7,7 @@ apostrophes and hyphens make no difference on either side.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from firstline.core.folding import fold, words_of
@@ -36,6 +37,7 @@ class Term:
     anchors: tuple[tuple[str, ...], ...]
 
 
+@lru_cache(maxsize=50_000)
 def compile_term(term: str) -> Term:
     """A term from its text.
 
@@ -136,6 +138,7 @@ def _join_anchors(items: list[Term]) -> tuple[tuple[str, ...], ...]:
     return tuple(sorted(groups, key=lambda group: (-min(map(len, group)), len(group))))
 
 
+@lru_cache(maxsize=50_000)
 def _word(token: str) -> Term | None:
     """One word of a term, with what may stand before and after it; None for punctuation alone."""
     any_beginning, any_ending = token.startswith("*"), token.endswith("*") and len(token) > 1

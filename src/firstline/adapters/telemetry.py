@@ -1,0 +1,110 @@
+"""Metrics and logs: bounded labels, no text of a ticket and no key in either.
+
+An exception is logged by its type and the places it passed through, never by its message, which may quote input.
+"""
+
+import sys
+import traceback
+from typing import Any, Final
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class Metrics:
+    """Every metric that firstline exposes; docs/reference/metrics.md lists them."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        registry = self.registry
+        self.http_requests = Counter(
+            "http_requests", "Requests answered.", ["method", "route", "status"], registry=registry
+        )
+        self.http_duration = Histogram(
+            "http_request_duration_seconds", "Time to answer.", ["route"], buckets=_BUCKETS, registry=registry
+        )
+        self.classifications = Counter(
+            "classification_requests", "Verdicts given.", ["contract", "category", "source"], registry=registry
+        )
+        self.provider_failures = Counter(
+            "provider_failures", "Failed calls of a provider.", ["provider", "kind"], registry=registry
+        )
+        self.breaker_state = Gauge(
+            "circuit_breaker_state", "0 closed, 1 half open, 2 open.", ["provider"], registry=registry
+        )
+        self.decisions = Counter(
+            "firstline_decisions", "Verdicts by decision.", ["contract", "decision"], registry=registry
+        )
+        self.signals = Counter("firstline_signals", "Verdicts in which a signal fired.", ["signal"], registry=registry)
+        self.reviews = Counter("firstline_reviews", "Verdicts flagged for review.", ["contract"], registry=registry)
+        self.denials = Counter(
+            "firstline_limit_denials", "Requests over a limit.", ["catalogue", "window"], registry=registry
+        )
+        self.auth_failures = Counter(
+            "firstline_auth_failures", "Requests without a valid key.", ["reason"], registry=registry
+        )
+        self.store_failures = Counter(
+            "firstline_store_failures", "Requests refused because the store failed.", registry=registry
+        )
+        self.faults = Counter("firstline_faults", "Unexpected errors of our own.", ["route"], registry=registry)
+        self.rule_reloads = Counter(
+            "firstline_rule_reloads", "Attempts to read changed rule packs.", ["outcome"], registry=registry
+        )
+        self.queued_writes = Gauge("firstline_queued_writes", "Writes waiting for their group.", registry=registry)
+        self.build = Info("firstline_build", "Version, model and rules in force.", registry=registry)
+        for provider in ("gemini", "openai"):
+            self.breaker_state.labels(provider).set(0)
+        self._http: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+
+    def observe_http(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answered request; label children are kept, which saves most of the cost."""
+        children = self._http.get((method, route, status))
+        if children is None:
+            if method not in _METHODS:
+                method = "OTHER"
+            children = self._http[method, route, status] = (
+                self.http_requests.labels(method, route, str(status)),
+                self.http_duration.labels(route),
+            )
+        children[0].inc()
+        children[1].observe(seconds)
+
+
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+
+def open_log(level: str = "info") -> Any:
+    """A structured log: one JSON object a line on standard error."""
+    wrapper = structlog.make_filtering_bound_logger(_LEVELS[level])
+    return wrapper(
+        structlog.BytesLogger(sys.stderr.buffer),
+        [
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(serializer=_dumps),
+        ],
+        {},
+    )
+
+
+def fault_fields(error: BaseException) -> dict[str, object]:
+    """What may be logged of an exception: its type and where it went, without its message."""
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    return {
+        "error": type(error).__name__,
+        "at": [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}:{frame.name}" for frame in frames],
+    }
+
+
+def _dumps(value: Any, **_: Any) -> bytes:
+    return orjson.dumps(value, default=str)

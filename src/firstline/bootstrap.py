@@ -1,0 +1,324 @@
+"""The one place where adapters meet use cases: `build(settings)` for the server, `build_engine` for the rest."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import IO, Any, Final
+
+import orjson
+
+from firstline.adapters.local_model import load_local_model
+from firstline.adapters.memory_limiter import MemoryLimiter
+from firstline.adapters.plan_files import Catalogues, load_catalogues
+from firstline.adapters.rule_files import builtin_rules, read_rules
+from firstline.adapters.sql.engine import open_engine
+from firstline.adapters.sql.migrate import migrate
+from firstline.adapters.sql.sql_storage import SqlStorage, write_directly
+from firstline.adapters.sql.sqlite_writer import SqliteWriter
+from firstline.adapters.system import SystemClock, SystemIdentities
+from firstline.adapters.telemetry import Metrics, open_log
+from firstline.core.policy import Policy
+from firstline.core.rules import RuleBook
+from firstline.ports.classifier import Classifier
+from firstline.ports.clock import Clock, Identities
+from firstline.ports.journal import Journal
+from firstline.ports.limiter import Limiter
+from firstline.ports.storage import AuditEntry, EmailTaken, Storage, StorageUnavailable
+from firstline.settings import Environment, Settings
+from firstline.usecases.access import ANONYMOUS, DEMO_ACCOUNTS, Access
+from firstline.usecases.accounts import Accounts
+from firstline.usecases.keys import Keys
+from firstline.usecases.rules import RulesInForce
+from firstline.usecases.tickets import Keeping, Triage
+
+DATABASE_NAME: Final = "firstline.db"
+RELOAD_S: Final = 1.0
+PRUNE_S: Final = 3_600.0
+
+
+class CannotStart(Exception):
+    """firstline cannot start; the message says why and what to do, for people."""
+
+
+@dataclass(slots=True)
+class App:
+    """Everything a delivery layer needs; nothing else is global."""
+
+    settings: Settings
+    clock: Clock
+    identities: Identities
+    storage: Storage
+    limiter: Limiter
+    catalogues: Catalogues
+    access: Access
+    accounts: Accounts
+    keys: Keys
+    triage: Triage
+    rules: RulesInForce
+    metrics: Metrics
+    log: Any
+    development: bool
+    probe: Callable[[], Awaitable[bool]]
+    start: Callable[[], Awaitable[None]]
+    close: Callable[[], Awaitable[None]]
+    queued: Callable[[], int] = field(default=lambda: 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What decides, without anything that stores."""
+
+    classifier: Classifier
+    rules: RulesInForce
+    book: RuleBook
+    policy: Policy
+
+
+def build_engine(settings: Settings) -> Engine:
+    """Model, rules and policy.
+
+    Raises: CannotStart when the model file or the own rules cannot be used.
+    """
+    try:
+        classifier = load_local_model(settings.model_file)
+        folder = settings.rules_dir
+        rules = RulesInForce(builtin_rules(), (lambda: read_rules(folder)) if folder else None)
+        book = rules.load()
+    except ValueError as error:
+        raise CannotStart(f"{error}.") from None
+    policy = Policy(
+        low_confidence=settings.low_confidence_threshold, review_probability=settings.review_probability
+    )
+    return Engine(classifier, rules, book, policy)
+
+
+def is_development(settings: Settings) -> bool:
+    """Whether demo keys and keyless calls are allowed at all.
+
+    Raises: CannotStart when development is asked for on an address that others can reach.
+    """
+    loopback = _is_loopback(settings.host)
+    if settings.environment is Environment.DEVELOPMENT and not loopback:
+        raise CannotStart(
+            f"The environment is set to development, which accepts public demo keys and calls without a key, but "
+            f"{settings.host} can be reached by others. Listen on 127.0.0.1, or set FIRSTLINE_ENVIRONMENT=production."
+        )
+    return loopback and settings.environment is not Environment.PRODUCTION
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def database_path(data_dir: Path) -> Path:
+    """Where the database lies; the folder is made if it is missing.
+
+    Raises: CannotStart.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(f"The data folder {data_dir} cannot be made: {error.strerror}.") from None
+    if not os.access(data_dir, os.W_OK | os.X_OK):
+        raise CannotStart(f"The data folder {data_dir} cannot be written.")
+    return data_dir / DATABASE_NAME
+
+
+def open_accounts(settings: Settings) -> tuple[Accounts, Keys]:
+    """Accounts and keys for the command line, beside a running server or without one.
+
+    Raises: CannotStart.
+    """
+    path = database_path(settings.data_dir)
+    engine = open_engine(path)
+    try:
+        migrate(engine, path)
+    except StorageUnavailable as error:
+        raise CannotStart(f"{path}: {error}.") from None
+    storage = SqlStorage(engine, write_directly(engine))
+    accounts = Accounts(storage, SystemClock(), SystemIdentities())
+    return accounts, Keys(accounts, lambda: None)
+
+
+def build(settings: Settings) -> App:
+    """The whole server on SQLite.
+
+    Raises: CannotStart.
+    """
+    development = is_development(settings)
+    engine = build_engine(settings)
+    path = database_path(settings.data_dir)
+    lock = _lock(settings.data_dir)
+    database = open_engine(path)
+    try:
+        migrate(database, path)
+    except StorageUnavailable as error:
+        raise CannotStart(f"{path}: {error}.") from None
+    clock, identities = SystemClock(), SystemIdentities()
+    log = open_log(settings.log_level)
+    access_box: list[Access] = []
+    writer = SqliteWriter(database, on_foreign_change=lambda: access_box[0].forget())
+    storage = SqlStorage(database, writer.run)
+    access = Access(storage, clock=clock)
+    access_box.append(access)
+    background: list[asyncio.Task[None]] = []
+
+    async def start() -> None:
+        writer.start()
+        if development:
+            await _ensure_demo_accounts(storage)
+        await _keep_versions(app)
+        background.append(asyncio.create_task(_watch_rules(app)))
+        background.append(asyncio.create_task(_prune(app)))
+
+    async def probe() -> bool:
+        # Setting the user version dirties a page, so this fails when the disk is full or the file cannot be written.
+        try:
+            await writer.run(lambda connection: connection.exec_driver_sql("PRAGMA user_version = 1"))
+            return await storage.ping()
+        except StorageUnavailable:
+            return False
+
+    async def close() -> None:
+        for task in background:
+            task.cancel()
+        for task in background:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await writer.close()
+        database.dispose()
+        if lock is not None:
+            lock.close()
+
+    app = assemble(
+        settings,
+        engine,
+        journal=writer,
+        storage=storage,
+        access=access,
+        clock=clock,
+        identities=identities,
+        log=log,
+        development=development,
+        probe=probe,
+        start=start,
+        close=close,
+    )
+    app.queued = lambda: writer.queued
+    return app
+
+
+def assemble(
+    settings: Settings,
+    engine: Engine,
+    *,
+    journal: Journal,
+    storage: Storage,
+    access: Access,
+    clock: Clock,
+    identities: Identities,
+    log: Any,
+    development: bool,
+    probe: Callable[[], Awaitable[bool]],
+    start: Callable[[], Awaitable[None]],
+    close: Callable[[], Awaitable[None]],
+) -> App:
+    """Use cases over given adapters; `build` calls it for the server, tests call it with memory adapters."""
+    accounts = Accounts(storage, clock, identities)
+    metrics = Metrics()
+    triage = Triage(
+        journal=journal,
+        classifier=engine.classifier,
+        rules=engine.book,
+        policy=engine.policy,
+        clock=clock,
+        identities=identities,
+        keeping=Keeping(settings.history, settings.history_text),
+    )
+    metrics.build.info({"model": triage.model, "rules": triage.rules.content_hash[:16]})
+    return App(
+        settings=settings,
+        clock=clock,
+        identities=identities,
+        storage=storage,
+        limiter=MemoryLimiter(lambda account_id, catalogue, now_us: storage.usage(account_id, catalogue, now_us=now_us)),
+        catalogues=load_catalogues(free_hourly=settings.rate_limit_hourly, free_daily=settings.rate_limit_daily),
+        access=access,
+        accounts=accounts,
+        keys=Keys(accounts, access.forget),
+        triage=triage,
+        rules=engine.rules,
+        metrics=metrics,
+        log=log,
+        development=development,
+        probe=probe,
+        start=start,
+        close=close,
+    )
+
+
+def _lock(data_dir: Path) -> IO[bytes] | None:
+    """One server per data folder: a second one would make every commit wait for the other's."""
+    handle = (data_dir / "serve.lock").open("ab")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise CannotStart(
+            f"Another firstline server is using {data_dir}. Stop it, or give this one a --data-dir of its own."
+        ) from None
+    return handle
+
+
+async def _ensure_demo_accounts(storage: Storage) -> None:
+    for account in (ANONYMOUS, *DEMO_ACCOUNTS.values()):
+        audit = AuditEntry(f"{int(account.id, 16):032x}", 0, "system", "account.create", account.id)
+        with contextlib.suppress(EmailTaken):
+            await storage.add_account(account, None, audit)
+
+
+async def _keep_versions(app: App) -> None:
+    now_us = app.clock.now_us()
+    book, policy = app.triage.rules, app.triage.policy
+    rules = orjson.dumps([repr(rule) for rule in book.rules]).decode()
+    await app.storage.keep_version("rules", book.content_hash, rules, at_us=now_us)
+    await app.storage.keep_version("policy", policy.content_hash, repr(policy), at_us=now_us)
+
+
+async def _watch_rules(app: App) -> None:
+    """Read the own packs again every second; a bad one is said once and the last good one stays."""
+    if app.rules.read_own is None:
+        return
+    said: str | None = None
+    while True:
+        await asyncio.sleep(RELOAD_S)
+        book = await asyncio.to_thread(app.rules.reload)
+        if book is not None:
+            app.triage.rules = book
+            app.metrics.rule_reloads.labels("ok").inc()
+            app.metrics.build.info({"model": app.triage.model, "rules": book.content_hash[:16]})
+            app.log.info("rules_reloaded", rules=book.content_hash[:16], count=len(book.rules))
+            with contextlib.suppress(StorageUnavailable):
+                await _keep_versions(app)
+        if app.rules.problem != said:
+            said = app.rules.problem
+            if said:
+                app.metrics.rule_reloads.labels("invalid").inc()
+                app.log.error("rules_invalid", problem=said)
+
+
+async def _prune(app: App) -> None:
+    while True:
+        with contextlib.suppress(StorageUnavailable):
+            await app.storage.prune(now_us=app.clock.now_us())
+        await asyncio.sleep(PRUNE_S)

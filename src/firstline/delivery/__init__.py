@@ -1,0 +1,1 @@
+"""Protocols translated: HTTP and the command line."""

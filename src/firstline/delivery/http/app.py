@@ -1,0 +1,123 @@
+"""The ASGI application: the route table on FastAPI, errors in each contract's shape, the edge around it."""
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from firstline import __version__
+from firstline.bootstrap import App
+from firstline.core.errors import INTERNAL_ERROR, METHOD_NOT_ALLOWED, NOT_FOUND
+from firstline.delivery.http.callers import Callers
+from firstline.delivery.http.edge import Edge
+from firstline.delivery.http.openapi import openapi_document
+from firstline.delivery.http.replies import ErrorReply, error_reply, json_reply
+from firstline.delivery.http.routes import Handler, RouteSpec, route_table
+
+
+class Endpoint:
+    """A handler as an ASGI endpoint; an `ErrorReply` becomes its answer."""
+
+    def __init__(self, handler: Handler, *, path: str, docs_url: str) -> None:
+        self._handler = handler
+        self._path = path
+        self._docs_url = docs_url
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["firstline.route"] = self._path
+        try:
+            response = await self._handler(Request(scope, receive))
+        except ErrorReply as reply:
+            response = error_reply(reply, path=self._path, docs_url=self._docs_url)
+        await response(scope, receive, send)
+
+
+def create_asgi(app: App) -> ASGIApp:
+    """The server for an assembled `App`."""
+    callers = Callers(app)
+    table = route_table(app, callers)
+    docs_url = app.settings.docs_url
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await app.start()
+        gc.collect()
+        gc.freeze()
+        try:
+            yield
+        finally:
+            await app.close()
+
+    async def on_http_exception(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        public = {404: NOT_FOUND, 405: METHOD_NOT_ALLOWED}.get(status, INTERNAL_ERROR)
+        headers = {}
+        if status == 405:
+            headers["Allow"] = ", ".join(_allowed(table, request.url.path))
+        return error_reply(ErrorReply(public, headers=headers), path=request.url.path, docs_url=docs_url)
+
+    fastapi = FastAPI(
+        title="firstline",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: on_http_exception},
+    )
+    document: dict[str, Any] = {}
+
+    async def openapi(_: Request) -> Response:
+        if not document:
+            document.update(openapi_document(table))
+        return json_reply(document)
+
+    table.append(RouteSpec("GET", "/openapi.json", openapi, "Service", listed=False))
+    for path, methods in _by_path(table).items():
+        fastapi.router.routes.append(
+            Route(path, _Methods(methods, docs_url=docs_url, path=path), methods=[*methods, *_HEAD(methods)])
+        )
+    return Edge(fastapi, app=app, callers=callers)
+
+
+class _Methods:
+    """The endpoints of one path by method."""
+
+    def __init__(self, handlers: dict[str, Handler], *, path: str, docs_url: str) -> None:
+        self._endpoints = {
+            method: Endpoint(handler, path=path, docs_url=docs_url) for method, handler in handlers.items()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        await self._endpoints[method](scope, receive, send)
+
+
+def _by_path(table: list[RouteSpec]) -> dict[str, dict[str, Handler]]:
+    paths: dict[str, dict[str, Handler]] = {}
+    for spec in table:
+        paths.setdefault(spec.path, {})[spec.method] = spec.handler
+    return paths
+
+
+def _HEAD(methods: dict[str, Handler]) -> list[str]:
+    return ["HEAD"] if "GET" in methods else []
+
+
+def _allowed(table: list[RouteSpec], path: str) -> list[str]:
+    allowed = set()
+    for spec in table:
+        head, _, _ = spec.path.partition("{")
+        if spec.path == path or (head != spec.path and path.startswith(head) and "/" not in path[len(head) :]):
+            allowed.add(spec.method)
+            if spec.method == "GET":
+                allowed.add("HEAD")
+    return sorted(allowed)

@@ -1,0 +1,118 @@
+"""The route table: one line per route, from which routing and OpenAPI are both made."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from firstline.bootstrap import App
+from firstline.delivery.http import schemas
+from firstline.delivery.http.callers import Callers
+from firstline.delivery.http.classifier_v1 import ClassifierV1
+from firstline.delivery.http.decision_v1 import DecisionV1
+from firstline.delivery.http.pages import Pages
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """One route.
+
+    Attributes:
+        takes: model of the JSON body, if it has one.
+        gives: model of the successful answer; None for one that is no JSON.
+        status: of the successful answer.
+        errors: error statuses and the model of their body.
+        secured: whether a key is asked for.
+        listed: whether OpenAPI shows it.
+        media_type: of a successful answer that is no JSON.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    tag: str
+    takes: type[BaseModel] | None = None
+    gives: type[BaseModel] | None = None
+    status: int = 200
+    errors: Mapping[int, type[BaseModel]] = field(default_factory=dict)
+    secured: bool = False
+    listed: bool = True
+    media_type: str = "application/json"
+
+
+_CLASSIFIER: Final = "Ticket classifier"
+_DECISION: Final = "Decision"
+_SERVICE: Final = "Service"
+
+
+def _errors(model: type[BaseModel], *statuses: int) -> dict[int, type[BaseModel]]:
+    return {status: model for status in statuses}
+
+
+def route_table(app: App, callers: Callers) -> list[RouteSpec]:
+    """Every route of the server; the hot ones first."""
+    classifier, decision, pages = ClassifierV1(app, callers), DecisionV1(app, callers), Pages(app)
+    a, b = schemas.ClassifierErrorBody, schemas.DecisionErrorBody
+    faults = {422: schemas.ValidationBody}
+    return [
+        RouteSpec(
+            "POST", "/api/v1/classify", classifier.classify, _CLASSIFIER, schemas.ClassifyRequest, schemas.ClassifyBody,
+            errors=_errors(a, 400, 401, 408, 413, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "POST", "/v1/decision", decision.decide, _DECISION, schemas.DecisionRequest, schemas.DecisionBody,
+            errors={**_errors(b, 401, 408, 413, 429, 503), **faults}, secured=True,
+        ),
+        RouteSpec(
+            "POST", "/api/v1/batch", classifier.batch, _CLASSIFIER, schemas.BatchRequest, schemas.BatchBody,
+            errors=_errors(a, 400, 401, 408, 413, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/api/v1/health", classifier.health, _CLASSIFIER, None, schemas.ClassifierHealthBody,
+            errors={503: schemas.ClassifierHealthBody},
+        ),
+        RouteSpec(
+            "POST", "/api/v1/auth/register", classifier.register, _CLASSIFIER, schemas.RegisterRequest,
+            schemas.RegisterBody, 201, _errors(a, 400, 402, 408, 409, 413, 429, 503),
+        ),
+        RouteSpec(
+            "GET", "/api/v1/auth/usage", classifier.usage, _CLASSIFIER, None, schemas.ClassifierUsageBody,
+            errors=_errors(a, 401, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/api/v1/auth/keys", classifier.list_keys, _CLASSIFIER, None, schemas.KeysBody,
+            errors=_errors(a, 401, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "POST", "/api/v1/auth/keys", classifier.add_key, _CLASSIFIER, schemas.NewKeyRequest, schemas.NewKeyBody, 201,
+            _errors(a, 400, 401, 403, 408, 413, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "DELETE", "/api/v1/auth/keys/{key_id}", classifier.revoke_key, _CLASSIFIER, None, schemas.MessageBody,
+            errors=_errors(a, 401, 404, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/usage", decision.usage, _DECISION, None, schemas.DecisionUsageBody,
+            errors=_errors(b, 401, 429, 503), secured=True,
+        ),
+        RouteSpec("GET", "/v1/pricing", decision.pricing, _DECISION, None, schemas.PricingBody),
+        RouteSpec(
+            "POST", "/v1/keys/create", decision.create_key, _DECISION, schemas.CreateKeyRequest, schemas.CreateKeyBody,
+            201, {**_errors(b, 401, 403, 408, 413, 429, 503), **faults}, secured=True,
+        ),
+        RouteSpec("GET", "/", pages.root, _SERVICE, None, schemas.RootBody),
+        RouteSpec(
+            "GET", "/health", pages.health, _SERVICE, None, schemas.HealthBody, errors={503: schemas.HealthBody}
+        ),
+        RouteSpec("GET", "/health/live", pages.live, _SERVICE, None, schemas.ProbeBody),
+        RouteSpec("GET", "/health/ready", pages.ready, _SERVICE, None, schemas.ProbeBody, errors={503: schemas.ProbeBody}),
+        RouteSpec("GET", "/metrics", pages.metrics, _SERVICE, media_type="text/plain", errors=_errors(a, 401)),
+        RouteSpec("GET", "/docs", pages.docs, _SERVICE, listed=False),
+        RouteSpec("GET", "/redoc", pages.redoc, _SERVICE, listed=False),
+        RouteSpec("GET", "/docs/assets/{name}", pages.asset, _SERVICE, listed=False),
+    ]  # fmt: skip
