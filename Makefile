@@ -1,0 +1,63 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PORT ?= 8000
+DATA ?= training/data
+URL ?= http://127.0.0.1:8000
+
+help: ## show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(VENV)/.serve: requirements.lock pyproject.toml tools/setup.sh
+	@PYTHON="$(PYTHON)" tools/setup.sh $(VENV) requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml tools/setup.sh
+	@PYTHON="$(PYTHON)" tools/setup.sh $(VENV) requirements-dev.lock
+	@touch $(VENV)/.serve $@
+
+$(VENV)/.train: requirements-train.lock pyproject.toml tools/setup.sh
+	@PYTHON="$(PYTHON)" tools/setup.sh $(VENV)-train requirements-train.lock
+	@mkdir -p $(VENV) && touch $@
+
+serve: $(VENV)/.serve ## set up and serve on http://127.0.0.1:8000
+	@$(BIN)/firstline serve --port $(PORT)
+
+test: $(VENV)/.dev ## set up and run every test that needs no service
+	@$(BIN)/python -m pytest -q -n auto -m "not service and not slow"
+
+test-all: $(VENV)/.dev ## all tests, those that need PostgreSQL or Redis included
+	@$(BIN)/python -m pytest -q -n auto -m "not slow"
+
+coverage: $(VENV)/.dev ## run the tests and report what they reach
+	@$(BIN)/python -m coverage erase
+	@COVERAGE_PROCESS_START=pyproject.toml $(BIN)/python -m coverage run -m pytest -q -m "not service and not slow"
+	@$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report
+
+lint: $(VENV)/.dev ## ruff and the layer contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+types: $(VENV)/.dev ## mypy, strict
+	@$(BIN)/mypy
+
+fmt: $(VENV)/.dev ## format and fix what can be fixed
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## CPU per request and latency, as ratios of one run
+	@$(BIN)/python -m bench
+
+smoke: $(VENV)/.serve ## make the published calls against URL and print what differs
+	@$(BIN)/python tools/smoke.py $(URL)
+
+train: $(VENV)/.train ## rebuild the local model from DATA=DIR
+	@$(VENV)-train/bin/python training/train.py --data $(DATA)
+
+nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests and benchmarks
+	@$(BIN)/python -m pytest -q -m "slow" && $(MAKE) bench
+
+lock: ## write the lock files anew (needs uv)
+	@tools/lock.sh
+
+.PHONY: help serve test test-all coverage lint types fmt bench smoke train nightly lock

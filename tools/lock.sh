@@ -1,0 +1,10 @@
+#!/bin/sh
+# Write the lock files: names, versions and hashes for Python 3.11 and newer, and no address.
+set -eu
+lock() {
+    uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header "$@"
+}
+lock pyproject.toml -o requirements.lock
+lock pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+lock pyproject.toml --group train -c requirements.lock -o requirements-train.lock
+lock --group build -c requirements-dev.lock -o requirements-build.lock
