@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from firstline.core.expressions import ExpressionSet
-from firstline.core.look_alikes import ALWAYS, BETWEEN_SCRIPTS, LEET
+from firstline.core.look_alikes import ALWAYS, BETWEEN_SCRIPTS, BETWEEN_SCRIPTS_BACK, LEET
 
 MAX_VIEWS: Final = 9
 _LONGEST_WORD: Final = 20
@@ -129,20 +129,23 @@ class View:
 def fold(text: str) -> str:
     """Lower-case, normalise and undisguise characters; keep punctuation and word order.
 
-    Look-alike letters of another script are read as the script of their word: `соurt` with two Cyrillic letters
-    is "court", `cyд` with two Latin ones is "суд".
+    A word of two scripts is read in the one that most of its letters are of: `lawуer` with a Cyrillic у is
+    "lawyer", `cуд` with a Latin c is "суд".
     """
+    folded = fold_characters(text)
+    if not folded.isascii() and _LATIN.search(folded) and _OTHER_ALPHABET.search(folded):
+        folded = _WORD.sub(_read_mixed, folded)
+    return folded
+
+
+def fold_characters(text: str) -> str:
+    """`fold` without reading words of two scripts in one of them; for the words of a rule."""
     if text.isascii():
         folded = text.lower()
-        if not folded.isprintable():
-            folded = folded.translate(_FOLD)
-        return folded
+        return folded if folded.isprintable() else folded.translate(_FOLD)
     if not unicodedata.is_normalized("NFKC", text):
         text = unicodedata.normalize("NFKC", text)
-    folded = text.translate(_FOLD)
-    if _OTHER_ALPHABET.search(folded) and (_LATIN.search(folded) or not _has_own_letters(folded)):
-        folded = _read_scripts(folded)
-    return folded
+    return text.translate(_FOLD)
 
 
 def words_of(folded: str) -> str:
@@ -170,9 +173,12 @@ def views(text: str, *, vocabulary: Container[str] = ()) -> tuple[View, ...]:
     plain = View(words_of(folded), folded)
     signs = _SIGNS.match(folded.encode())
     marked = ("&" in text and ";" in text) or ("<" in text and ">" in text)
-    if not signs and not marked:
+    latin = None if folded.isascii() else _as_latin(fold_characters(text))
+    if not signs and not marked and latin is None:
         return (plain,)
     seen = {plain.words: plain}
+    if latin is not None:
+        seen.setdefault(words_of(latin), View(words_of(latin), latin))
     for other in _undisguised(text, folded, signs=signs, marked=marked, vocabulary=vocabulary):
         words = words_of(other)
         if words not in seen:
@@ -255,33 +261,33 @@ def _read_leet(word: str, *, one: str) -> str:
     return "".join(one if character in "1!|" else LEET.get(character, character) for character in body)
 
 
-def _has_own_letters(folded: str) -> bool:
-    """True when some Cyrillic or Greek letter is none that passes for a Latin one."""
-    return any(letter not in BETWEEN_SCRIPTS for letter in _OTHER_ALPHABET.findall(folded))
-
-
-def _read_scripts(folded: str) -> str:
-    foreign_text = _has_own_letters(folded)
-
-    def read(word: re.Match[str]) -> str:
-        letters = word[0]
-        if letters.isascii():
-            return letters
-        as_latin = "".join(BETWEEN_SCRIPTS.get(letter, letter) for letter in letters)
-        mixed = _LATIN.search(letters) is not None
-        if as_latin.isascii() and (mixed or not foreign_text):
-            return as_latin
-        if mixed and _OTHER_ALPHABET.search(letters):
-            return "".join(_TO_CYRILLIC.get(letter, letter) for letter in letters)
+def _read_mixed(word: re.Match[str]) -> str:
+    letters = word[0]
+    if letters.isascii() or not _OTHER_ALPHABET.search(letters):
         return letters
+    latin = sum(letter.isascii() and letter.isalpha() for letter in letters)
+    if not latin:
+        return letters
+    if 2 * latin >= len(letters):
+        return _read_latin(word)
+    return "".join(BETWEEN_SCRIPTS_BACK.get(letter, letter) for letter in letters)
 
-    return _WORD.sub(read, folded)
+
+def _as_latin(original: str) -> str | None:
+    """The reading in which every word that could be Latin is; None when a text gives no reason to try.
+
+    A text of Cyrillic or Greek words is left alone as soon as it has one letter that passes for no Latin one and
+    not a single Latin letter.
+    """
+    others = _OTHER_ALPHABET.findall(original)
+    if not others or (not _LATIN.search(original) and any(letter not in BETWEEN_SCRIPTS for letter in others)):
+        return None
+    return _WORD.sub(_read_latin, original)
 
 
-_TO_CYRILLIC: Final = {
-    "a": "а", "c": "с", "e": "е", "o": "о", "p": "р", "x": "х", "y": "у", "k": "к", "m": "м", "t": "т", "b": "в",
-    "h": "н", "n": "п", "u": "и", "i": "і",
-}  # fmt: skip
+def _read_latin(word: re.Match[str]) -> str:
+    as_latin = "".join(BETWEEN_SCRIPTS.get(letter, letter) for letter in word[0])
+    return as_latin if as_latin.isascii() else word[0]
 
 
 class Trace:

@@ -2,7 +2,7 @@
 
 Two kinds. `ALWAYS` holds characters of styles and scripts that firstline supports no language of: they are read as
 Latin wherever they stand. `BETWEEN_SCRIPTS` holds Cyrillic and Greek letters: in a Russian word they are
-themselves; in a word of Latin letters they are a disguise. Shapes after Unicode Technical Standard 39,
+themselves; in a word of Latin letters they are a disguise; `BETWEEN_SCRIPTS_BACK` is the way back. Shapes after Unicode Technical Standard 39,
 "Unicode Security Mechanisms", chosen by hand for lower-case forms.
 """
 
@@ -15,7 +15,7 @@ def _pairs(shapes: str, letters: str) -> dict[str, str]:
 
 BETWEEN_SCRIPTS: Final[dict[str, str]] = {
     # Cyrillic, lower case (text is lower-cased before look-alikes are read)
-    **_pairs("асеохрукіјѕһԁԛԝмтпвнгьүиц", "aceoxpykijshdqwmtnbhrbyuu"),
+    **_pairs("асеохрукіјѕһԁԛԝмтвнү", "aceoxpykijshdqwmtbhy"),
     "ӏ": "l",
     "ө": "o",
     "є": "e",
@@ -28,6 +28,11 @@ BETWEEN_SCRIPTS: Final[dict[str, str]] = {
     "ϲ": "c",
     "ϳ": "j",
 }
+
+BETWEEN_SCRIPTS_BACK: Final[dict[str, str]] = {
+    "a": "а", "c": "с", "e": "е", "o": "о", "p": "р", "x": "х", "y": "у", "k": "к", "m": "м", "t": "т", "b": "в",
+    "h": "н", "i": "і",
+}  # fmt: skip
 
 ALWAYS: Final[dict[str, str]] = {
     # Latin letters outside a-z that people use as plain ones

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from firstline.core.expressions import Expression, ExpressionSet
-from firstline.core.folding import Trace, views
+from firstline.core.folding import Trace, View, views
 from firstline.core.message import Facts
 from firstline.core.taxonomy import Channel, Decision, Priority, Signal, UserPlan
 from firstline.core.terms import compile_term, words_in
@@ -94,28 +94,18 @@ class Match:
 
 
 @dataclass(slots=True)
-class _Searches:
-    """Patterns by rule, over one kind of text, and the guards that cancel what they find."""
+class _Expressions:
+    """Patterns compiled on first use; two threads may both compile one, which is harmless."""
 
     overlap: int
-    guards: dict[int, str] = field(default_factory=dict)
-    expressions: dict[str, Expression] = field(default_factory=dict)
+    compiled: dict[str, Expression] = field(default_factory=dict)
 
-    def hits(self, rule: int, pattern: str, text: bytes) -> list[tuple[int, int]]:
-        """Byte ranges of a rule's pattern that no guard of the rule overlaps."""
-        found = self._expression(pattern).spans(text, overlap=self.overlap)
-        guard = self.guards.get(rule)
-        if not found or guard is None:
-            return found
-        guarded = self._expression(guard).spans(text, overlap=self.overlap)
-        return [hit for hit in found if not any(hit[0] + 1 < end and begin + 1 < hit[1] for begin, end in guarded)]
-
-    def _expression(self, pattern: str) -> Expression:
-        """Compiled on first use; two threads may both compile it, which is harmless."""
-        found = self.expressions.get(pattern)
+    def spans(self, pattern: str, text: bytes) -> list[tuple[int, int]]:
+        """Byte ranges of a pattern."""
+        found = self.compiled.get(pattern)
         if found is None:
-            found = self.expressions[pattern] = Expression(pattern)
-        return found
+            found = self.compiled[pattern] = Expression(pattern)
+        return found.spans(text, overlap=self.overlap)
 
 
 class _Candidate(NamedTuple):
@@ -145,9 +135,11 @@ class RuleBook:
         self._vocabulary: Final = frozenset(
             word for rule in self.rules for term in rule.terms for word in words_in(term) if word.isalpha()
         )
-        self._words: Final = _Searches(overlap=1)
-        self._text: Final = _Searches(overlap=0)
+        self._expressions: Final = _Expressions(overlap=1)
+        self._text_expressions: Final = _Expressions(overlap=0)
         self._text_patterns: Final[list[tuple[int, str]]] = []
+        guards: dict[str, list[str]] = {}
+        text_guards: dict[str, list[str]] = {}
         numbers: dict[str, int] = {}
         self._candidates: Final[dict[int, list[_Candidate]]] = {}
         for number, rule in enumerate(self.rules):
@@ -157,11 +149,12 @@ class RuleBook:
                 )
                 for piece in first:
                     self._candidates.setdefault(piece, []).append(_Candidate(number, term.pattern, tuple(others)))
-            if rule.guards:
-                self._words.guards[number] = "|".join(compile_term(guard).pattern for guard in rule.guards)
-            if rule.guard_patterns:
-                self._text.guards[number] = "|".join(rule.guard_patterns)
+            name = _name(rule)
+            guards.setdefault(name, []).extend(compile_term(guard, greedy=True).pattern for guard in rule.guards)
+            text_guards.setdefault(name, []).extend(rule.guard_patterns)
             self._text_patterns.extend((number, pattern) for pattern in rule.patterns)
+        self._guards: Final = {name: "|".join(patterns) for name, patterns in guards.items() if patterns}
+        self._text_guards: Final = {name: "|".join(patterns) for name, patterns in text_guards.items() if patterns}
         self._anchors: Final = ExpressionSet(list(numbers))
         self._text_set: Final = ExpressionSet([pattern for _, pattern in self._text_patterns])
 
@@ -174,17 +167,23 @@ class RuleBook:
             language: detected language, for rules that ask for one.
         """
         found: dict[int, set[tuple[int, int]]] = {}
+        readings = views(text, vocabulary=self._vocabulary)
+        plain = readings[0]
         trace: Trace | None = None
-        for view in views(text, vocabulary=self._vocabulary):
+        for view in readings:
             words = view.words.encode()
-            for number, span in self._hits_in_words(words):
+            for number, hits in self._hits_in_words(words):
                 trace = trace or Trace(text)
-                _keep(found, number, trace.locate(view, *_characters(words, *span)))
+                spans = [trace.locate(view, *_characters(words, *hit)) for hit in hits]
+                if view is not plain:
+                    # A joined or undisguised word may have hidden the guard's own words: ask the plain text too.
+                    spans = self._unguarded(number, plain, trace, spans)
+                _keep(found, number, spans)
             if self._text_patterns:
                 punctuated = view.text.encode()
-                for number, span in self._hits_in_text(punctuated):
-                    same = len(view.text) == len(text)
-                    _keep(found, number, _characters(punctuated, *span) if same else (0, len(text)))
+                same = len(view.text) == len(text)
+                for number, hits in self._hits_in_text(punctuated):
+                    _keep(found, number, [_characters(punctuated, *hit) if same else (0, len(text)) for hit in hits])
         if not found:
             return ()
         matches = []
@@ -194,7 +193,7 @@ class RuleBook:
                 matches.append(Match(rule.id, rule.signal, tuple(sorted(found[number])), rule.then))
         return tuple(matches)
 
-    def _hits_in_words(self, words: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
+    def _hits_in_words(self, words: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         present = frozenset(self._anchors.match(words))
         for anchor in present:
             for number, pattern, others in self._candidates.get(anchor, ()):
@@ -202,20 +201,54 @@ class RuleBook:
                     if group.isdisjoint(present):
                         break
                 else:
-                    for span in self._words.hits(number, pattern, words):
-                        yield number, span
+                    hits = self._expressions.spans(pattern, words)
+                    guard = self._guards.get(_name(self.rules[number])) if hits else None
+                    if guard is not None:
+                        hits = _not_overlapped(hits, self._expressions.spans(guard, words), shared=1)
+                    if hits:
+                        yield number, hits
 
-    def _hits_in_text(self, text: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
+    def _hits_in_text(self, text: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         for index in self._text_set.match(text):
             number, pattern = self._text_patterns[index]
-            for span in self._text.hits(number, pattern, text):
-                yield number, span
+            hits = self._text_expressions.spans(pattern, text)
+            guard = self._text_guards.get(_name(self.rules[number]))
+            if guard is not None:
+                hits = _not_overlapped(hits, self._text_expressions.spans(guard, text), shared=0)
+            if hits:
+                yield number, hits
+
+    def _unguarded(
+        self, number: int, plain: View, trace: Trace, spans: list[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        guard = self._guards.get(_name(self.rules[number]))
+        if guard is None:
+            return spans
+        words = plain.words.encode()
+        guarded = [
+            trace.locate(plain, *_characters(words, *found)) for found in self._expressions.spans(guard, words)
+        ]
+        return _not_overlapped(spans, guarded, shared=0)
 
 
-def _keep(found: dict[int, set[tuple[int, int]]], number: int, span: tuple[int, int]) -> None:
-    spans = found.setdefault(number, set())
-    if len(spans) < MAX_SPANS:
-        spans.add(span)
+def _name(rule: Rule) -> str:
+    """The rule's name without its pack; guards of one name work together."""
+    return rule.id.partition("/")[2]
+
+
+def _not_overlapped(
+    hits: list[tuple[int, int]], guarded: list[tuple[int, int]], *, shared: int
+) -> list[tuple[int, int]]:
+    """The hits that no guard overlaps; `shared` units at either end may be common to both."""
+    return [
+        hit for hit in hits if not any(hit[0] + shared < end and begin + shared < hit[1] for begin, end in guarded)
+    ]
+
+
+def _keep(found: dict[int, set[tuple[int, int]]], number: int, spans: list[tuple[int, int]]) -> None:
+    if spans:
+        kept = found.setdefault(number, set())
+        kept.update(spans[: max(MAX_SPANS - len(kept), 0)])
 
 
 def _characters(text: bytes, start: int, end: int) -> tuple[int, int]:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from firstline.core.folding import fold, words_of
+from firstline.core.folding import fold_characters, words_of
 
 _TOKEN: Final = re.compile(r"\.\.\.|\.\.|…|[()\[\]|]|[^\s()\[\]|.…]+|\.")
 _HANGUL: Final = re.compile(r"[\u1100-\u11ff\uac00-\ud7af]")
 _ARABIC: Final = re.compile(r"[\u0600-\u06ff]")
+_GAPS: Final = ("..", "...")
 _ANY_LETTERS: Final = "[^ .]*"
 _ARABIC_ATTACHED: Final = "(?:[وف])?(?:[بلكس])?(?:ال|ل)?"
 
@@ -37,17 +38,20 @@ class Term:
     anchors: tuple[tuple[str, ...], ...]
 
 
-@lru_cache(maxsize=50_000)
-def compile_term(term: str) -> Term:
+def compile_term(term: str, *, greedy: bool = False) -> Term:
     """A term from its text.
 
+    Args:
+        greedy: whether gaps reach as far as they can, as a guard's should; a hit's reach no farther than needed.
     Raises: TermInvalid when brackets do not match, an alternative is empty, the term has no letter or digit, or it
         consists of optional words alone.
     """
     tokens = [("..." if token == "…" else token) for token in _TOKEN.findall(term)]
     if not any(character.isalnum() for character in term):
         raise TermInvalid("a term needs at least one letter or digit")
-    parser = _Parser(tokens)
+    if tokens[0] in _GAPS or tokens[-1] in _GAPS:
+        raise TermInvalid("a term cannot begin or end with a gap")
+    parser = _Parser(tokens, greedy=greedy)
     found = parser.sequence(outermost=True)
     if parser.rest():
         raise TermInvalid(f"unexpected '{parser.rest()[0]}'")
@@ -60,11 +64,7 @@ def words_in(term: str) -> Iterator[str]:
     """The plain words of a term, folded; used to read letters written one by one."""
     for token in _TOKEN.findall(term):
         if token[0] not in "()[]|." and "*" not in token:
-            yield from words_of(fold(token)).split()
-
-
-_GAP_WORDS: Final = Term("(?:[^ .]+ ){0,3}", ())
-_GAP_SENTENCE: Final = Term("(?:[^.]* )?", ())
+            yield from words_of(fold_characters(token)).split()
 
 
 class _Parser:
@@ -74,9 +74,10 @@ class _Parser:
     pattern is `" " + items`, and the last item's space is the closing boundary.
     """
 
-    def __init__(self, tokens: list[str]) -> None:
+    def __init__(self, tokens: list[str], *, greedy: bool) -> None:
         self._tokens = tokens
         self._position = 0
+        self._lazy = "" if greedy else "?"
 
     def rest(self) -> list[str]:
         return self._tokens[self._position :]
@@ -93,18 +94,14 @@ class _Parser:
             elif token == "[":
                 items.append(Term(self._group("]").pattern + "?", ()))
             elif token == "...":
-                items.append(_GAP_SENTENCE)
+                items.append(Term(f"(?:[^.]*{self._lazy} )?{self._lazy}", ()))
             elif token == "..":
-                items.append(_GAP_WORDS)
+                items.append(Term(f"(?:[^ .]+ ){{0,3}}{self._lazy}", ()))
             elif token != "." and (word := _word(token)) is not None:
                 items.append(word)
                 words += 1
         if not words:
             raise TermInvalid("an alternative or a bracket is empty")
-        if outermost and items[0] in (_GAP_SENTENCE, _GAP_WORDS):
-            raise TermInvalid("a term cannot begin with a gap")
-        if outermost and items[-1] in (_GAP_SENTENCE, _GAP_WORDS):
-            raise TermInvalid("a term cannot end with a gap")
         return Term("".join(item.pattern for item in items), _join_anchors(items))
 
     def _group(self, closing: str) -> Term:
@@ -138,14 +135,14 @@ def _join_anchors(items: list[Term]) -> tuple[tuple[str, ...], ...]:
     return tuple(sorted(groups, key=lambda group: (-min(map(len, group)), len(group))))
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=10_000)
 def _word(token: str) -> Term | None:
     """One word of a term, with what may stand before and after it; None for punctuation alone."""
     any_beginning, any_ending = token.startswith("*"), token.endswith("*") and len(token) > 1
     core = token.strip("*")
     if "*" in core:
         raise TermInvalid(f"'{token}': * stands at the beginning or the end of a word")
-    parts = [part for part in words_of(fold(core)).split() if part != "."]
+    parts = [part for part in words_of(fold_characters(core)).split() if part != "."]
     if not parts:
         return None
     terms = [
