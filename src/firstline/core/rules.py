@@ -108,6 +108,9 @@ class _Expressions:
         return found.spans(text, overlap=self.overlap)
 
 
+_SENTENCE_END: Final = b" . "
+
+
 class _Candidate(NamedTuple):
     """A term to search when its rarest anchor is in a text and one anchor of each other group is too."""
 
@@ -194,6 +197,15 @@ class RuleBook:
         return tuple(matches)
 
     def _hits_in_words(self, words: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        """Rules and where they hit. No term and no guard reaches across a sentence, so each is searched alone."""
+        begin = 0
+        for sentence in words.split(_SENTENCE_END):
+            for number, hits in self._hits_in_sentence(b" %b " % sentence if begin else sentence + b" "):
+                shift = max(begin - 1, 0)
+                yield number, [(start + shift, end + shift) for start, end in hits]
+            begin += len(sentence) + len(_SENTENCE_END)
+
+    def _hits_in_sentence(self, words: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         present = frozenset(self._anchors.match(words))
         for anchor in present:
             for number, pattern, others in self._candidates.get(anchor, ()):
