@@ -1,0 +1,55 @@
+"""The benchmark's command line; see `python -m bench --help`."""
+
+import argparse
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.console import Console
+
+from bench import cost, latency, local
+from bench.cores import Cores
+
+_PARTS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
+    "cost": cost.run,
+    "latency": latency.run,
+    "model": local.run_model,
+    "rules": local.run_rules,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure and print; 0 unless something could not run."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"any of {', '.join(_PARTS)}; all of them by default"
+    )
+    parser.add_argument("--quick", action="store_true", help="a short run, for a first impression")
+    options = parser.parse_args(arguments)
+    unknown = [part for part in options.parts if part not in _PARTS]
+    if unknown:
+        parser.error(f"no part is called {unknown[0]}")
+    console = Console(width=110, highlight=False, soft_wrap=False)
+    cores = Cores.of_this_machine()
+    console.print(
+        f"firstline bench, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores "
+        f"({platform.machine()}), Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
+    )
+    console.print(cores.describe())
+    began = time.monotonic()
+    for part in options.parts or _PARTS:
+        try:
+            _PARTS[part](console, cores, options.quick)
+        except (RuntimeError, OSError) as error:
+            console.print(f"{part} could not run: {error}")
+            return 1
+    console.print(f"\n{time.monotonic() - began:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
