@@ -91,9 +91,7 @@ def build_engine(settings: Settings) -> Engine:
         book = rules.load()
     except ValueError as error:
         raise CannotStart(f"{error}.") from None
-    policy = Policy(
-        low_confidence=settings.low_confidence_threshold, review_probability=settings.review_probability
-    )
+    policy = Policy(low_confidence=settings.low_confidence_threshold, review_probability=settings.review_probability)
     return Engine(classifier, rules, book, policy)
 
 
@@ -251,7 +249,9 @@ def assemble(
         clock=clock,
         identities=identities,
         storage=storage,
-        limiter=MemoryLimiter(lambda account_id, catalogue, now_us: storage.usage(account_id, catalogue, now_us=now_us)),
+        limiter=MemoryLimiter(
+            lambda account_id, catalogue, now_us: storage.usage(account_id, catalogue, now_us=now_us)
+        ),
         catalogues=load_catalogues(free_hourly=settings.rate_limit_hourly, free_daily=settings.rate_limit_daily),
         access=access,
         accounts=accounts,

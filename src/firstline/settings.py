@@ -80,13 +80,23 @@ class Settings(BaseSettings):
     docs_url: str = Field("/docs", max_length=500, description="Base of the documentation links in errors.")
 
     secret_key: SecretStr | None = Field(
-        None, validation_alias=_published("SECRET_KEY"), description="Seals stored secrets; comma-separated, newest first."
+        None,
+        validation_alias=_published("SECRET_KEY"),
+        description="Seals stored secrets; comma-separated, newest first.",
     )
     rate_limit_hourly: int | None = Field(
-        None, ge=1, le=10**9, validation_alias=_published("RATE_LIMIT_HOURLY"), description="Overrides the classifier free plan's hour."
+        None,
+        ge=1,
+        le=10**9,
+        validation_alias=_published("RATE_LIMIT_HOURLY"),
+        description="Overrides the classifier free plan's hour.",
     )
     rate_limit_daily: int | None = Field(
-        None, ge=1, le=10**9, validation_alias=_published("RATE_LIMIT_DAILY"), description="Overrides the classifier free plan's day."
+        None,
+        ge=1,
+        le=10**9,
+        validation_alias=_published("RATE_LIMIT_DAILY"),
+        description="Overrides the classifier free plan's day.",
     )
     low_confidence_threshold: float = Field(
         0.4,
@@ -96,23 +106,49 @@ class Settings(BaseSettings):
         description="A decision whose score is under it goes one step up and is flagged for review.",
     )
     gemini_api_key: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("GEMINI_API_KEY", "GOOGLE_API_KEY"), description="Read and kept for the Gemini provider."
+        None,
+        validation_alias=AliasChoices("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        description="Read and kept for the Gemini provider.",
     )
     openai_api_key: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("OPENAI_API_KEY"), description="Read and kept for the OpenAI provider."
+        None,
+        validation_alias=AliasChoices("OPENAI_API_KEY"),
+        description="Read and kept for the OpenAI provider.",
     )
     ai_temperature: float = Field(
-        0.2, ge=0, le=2, validation_alias=_published("AI_TEMPERATURE"), description="Sampling temperature for providers."
+        0.2,
+        ge=0,
+        le=2,
+        validation_alias=_published("AI_TEMPERATURE"),
+        description="Sampling temperature for providers.",
     )
     ai_max_tokens: int = Field(
-        500, ge=1, le=100_000, validation_alias=_published("AI_MAX_TOKENS"), description="Most tokens of a provider's answer."
+        500,
+        ge=1,
+        le=100_000,
+        validation_alias=_published("AI_MAX_TOKENS"),
+        description="Most tokens of a provider's answer.",
     )
     ai_timeout_seconds: float = Field(
-        10, gt=0, le=600, validation_alias=_published("AI_TIMEOUT_SECONDS"), description="Deadline for providers."
+        10,
+        gt=0,
+        le=600,
+        validation_alias=_published("AI_TIMEOUT_SECONDS"),
+        description="Deadline for providers.",
     )
-    redis_host: str | None = Field(None, validation_alias=_published("REDIS_HOST"), description="Kept for shared limits.")
-    redis_port: int = Field(6379, ge=1, le=65_535, validation_alias=_published("REDIS_PORT"), description="Kept for shared limits.")
-    redis_db: int = Field(0, ge=0, le=1_000, validation_alias=_published("REDIS_DB"), description="Kept for shared limits.")
+    redis_host: str | None = Field(
+        None, validation_alias=_published("REDIS_HOST"), description="Kept for shared limits."
+    )
+    redis_port: int = Field(
+        6379,
+        ge=1,
+        le=65_535,
+        validation_alias=_published("REDIS_PORT"),
+        description="Kept for shared limits.",
+    )
+    redis_db: int = Field(
+        0, ge=0, le=1_000, validation_alias=_published("REDIS_DB"), description="Kept for shared limits."
+    )
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -150,7 +186,7 @@ def load_settings(*, env_file: Path | None = Path(".env"), **overrides: Any) -> 
         raise SettingsInvalid(" ".join(unknown))
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(_env_file=env_file, **given)  # type: ignore[call-arg]  # pydantic-settings' own parameter
+        return Settings(_env_file=env_file, **given)
     except ValidationError as error:
         raise SettingsInvalid(" ".join(_sentence(dict(found)) for found in error.errors())) from None
     except (SettingsError, UnicodeDecodeError, OSError) as error:

@@ -8,7 +8,14 @@ from dataclasses import replace
 
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
-from firstline.ports.journal import IdempotencyEntry, JournalUnavailable, OutboxEvent, Record, TicketRow, VerdictRow
+from firstline.ports.journal import (
+    IdempotencyEntry,
+    JournalUnavailable,
+    OutboxEvent,
+    Record,
+    TicketRow,
+    VerdictRow,
+)
 from firstline.ports.storage import Account, ApiKey, AuditEntry, EmailTaken, KeyNotFound
 
 
@@ -47,7 +54,9 @@ class MemoryStore:
 
     def _check(self, record: Record) -> None:
         known = {*self.tickets, *(row.id for row in record.tickets)}
-        accounts = [row.account_id for row in (*record.tickets, *record.counters, *record.outbox)]
+        accounts = [row.account_id for row in record.tickets]
+        accounts += [row.account_id for row in record.counters]
+        accounts += [row.account_id for row in record.outbox]
         broken = (
             any(row.id in self.tickets for row in record.tickets)
             or len({row.id for row in record.tickets}) < len(record.tickets)

@@ -126,7 +126,9 @@ class _Pack:
         terms, patterns = self._terms(keys["any"], "any")
         guards, guard_patterns = self._terms(keys["unless"], "unless") if "unless" in keys else ((), ())
         if bool(guards and not terms) or bool(guard_patterns and not patterns):
-            raise self._error(keys["unless"], "unless needs terms of the same kind as any: words for words, re2 for re2")
+            raise self._error(
+                keys["unless"], "unless needs terms of the same kind as any: words for words, re2 for re2"
+            )
         return Rule(
             id=f"{pack}/{self._name(keys['id'], 'id')}",
             signal=self._choice(keys["signal"], "signal", Signal) if "signal" in keys else None,
@@ -187,9 +189,7 @@ class _Pack:
             else False,
         )
 
-    def _choices(
-        self, keys: Mapping[str, yaml.Node], key: str, choices: type[_Choice]
-    ) -> tuple[_Choice, ...]:
+    def _choices(self, keys: Mapping[str, yaml.Node], key: str, choices: type[_Choice]) -> tuple[_Choice, ...]:
         return tuple(self._choice(item, key, choices) for item in self._items(keys[key], key)) if key in keys else ()
 
     def _choice(self, node: yaml.Node, key: str, choices: type[_Choice]) -> _Choice:
@@ -228,7 +228,11 @@ class _Pack:
         return items
 
     def _mapping(
-        self, node: yaml.Node, *, allowed: set[str], required: set[str] = frozenset()  # type: ignore[assignment]
+        self,
+        node: yaml.Node,
+        *,
+        allowed: set[str],
+        required: set[str] = frozenset(),  # type: ignore[assignment]
     ) -> dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode):
             raise self._error(node, f"expected keys: {', '.join(sorted(allowed))}")

@@ -34,7 +34,10 @@ class Metrics:
             "http_request_duration_seconds", "Time to answer.", ["route"], buckets=_BUCKETS, registry=registry
         )
         self.classifications = Counter(
-            "classification_requests", "Verdicts given.", ["contract", "category", "source"], registry=registry
+            "classification_requests",
+            "Verdicts given.",
+            ["contract", "category", "source"],
+            registry=registry,
         )
         self.provider_failures = Counter(
             "provider_failures", "Failed calls of a provider.", ["provider", "kind"], registry=registry
@@ -85,16 +88,15 @@ _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "O
 
 def open_log(level: str = "info") -> Any:
     """A structured log: one JSON object a line on standard error."""
-    wrapper = structlog.make_filtering_bound_logger(_LEVELS[level])
-    return wrapper(
+    return structlog.wrap_logger(
         structlog.BytesLogger(sys.stderr.buffer),
-        [
+        processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.JSONRenderer(serializer=_dumps),
         ],
-        {},
-    )
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+    ).bind()
 
 
 def fault_fields(error: BaseException) -> dict[str, object]:

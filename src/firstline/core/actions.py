@@ -7,12 +7,14 @@ from firstline.core.rules import Match
 from firstline.core.taxonomy import Decision, Signal
 
 _BY_SIGNAL: Final[Mapping[Signal, str]] = {
-    Signal.LEGAL: "Hand this to the legal team at once and tell a manager. Do not answer on the matter before they have.",
+    Signal.LEGAL: "Hand this to the legal team at once and tell a manager. Do not answer on the matter before "
+    "they have.",
     Signal.SAFETY: "A person may be in danger: alert the safety lead now, follow the emergency procedure and answer "
     "personally.",
     Signal.SECURITY: "Open a security incident and alert the security team now. Keep logs and do not change the "
     "account's data before they say so.",
-    Signal.OUTAGE: "Alert the on-call engineer, check the status page and tell the customer when the next update comes.",
+    Signal.OUTAGE: "Alert the on-call engineer, check the status page and tell the customer when the next "
+    "update comes.",
     Signal.CHURN: "Let the account manager or the retention team answer personally today, with what was tried so far.",
     Signal.COMPLAINT: "Answer personally and soon: name the problem, say what happens next and by when.",
 }

@@ -86,9 +86,7 @@ def settle(
         reasons.append(Reason("low_confidence", f"The score is under the threshold of {policy.low_confidence:g}."))
     if probability < policy.review_probability and not terminal and noise is None:
         needs_review = True
-        reasons.append(
-            Reason("low_probability", f"The category's probability is under {policy.review_probability:g}.")
-        )
+        reasons.append(Reason("low_probability", f"The category's probability is under {policy.review_probability:g}."))
     if Signal.SPAM in signals and noise is None and not terminal:
         needs_review = True
 
@@ -193,7 +191,10 @@ def _reasons(
     if prediction is not None:
         category, probability = prediction.best
         reasons.append(
-            Reason("model", f"The local model {prediction.model} says {category} with probability {probability:.2f}.")
+            Reason(
+                "model",
+                f"The local model {prediction.model} says {category} with probability {probability:.2f}.",
+            )
         )
     if noise == "short":
         reasons.append(Reason("short", f"Under {SHORT_LENGTH} characters and nothing in it says what it wants."))

@@ -25,38 +25,57 @@ class PublicError:
 
 
 API_KEY_REQUIRED: Final = PublicError(
-    "api_key_required", 401, "API key required", "Send your key in the X-API-Key header or as Authorization: Bearer."
+    "api_key_required",
+    401,
+    "API key required",
+    "Send your key in the X-API-Key header or as Authorization: Bearer.",
 )
 INVALID_API_KEY: Final = PublicError(
     "invalid_api_key", 401, "Invalid API key", "Check the key for missing characters, or create a new one."
 )
 API_KEY_REVOKED: Final = PublicError(
-    "api_key_revoked", 401, "API key revoked", "This key was revoked for good. Use another key of your account."
+    "api_key_revoked",
+    401,
+    "API key revoked",
+    "This key was revoked for good. Use another key of your account.",
 )
 OPERATOR_REQUIRED: Final = PublicError(
-    "operator_required", 403, "Operator key required", "Use a key made with: firstline keys create --operator."
+    "operator_required",
+    403,
+    "Operator key required",
+    "Use a key made with: firstline keys create --operator.",
 )
 DEMO_ACCOUNT: Final = PublicError(
     "demo_account", 403, "Not available to demo keys", "Register an account of your own first."
 )
 SUBSCRIPTION_REQUIRED: Final = PublicError(
-    "subscription_required", 402, "Subscription required", "Subscribe to this tier first, or register for the free tier."
+    "subscription_required",
+    402,
+    "Subscription required",
+    "Subscribe to this tier first, or register for the free tier.",
 )
 INVALID_REQUEST: Final = PublicError(
-    "invalid_request", 400, "Invalid request", "Correct the field that the message names and send the request again."
+    "invalid_request",
+    400,
+    "Invalid request",
+    "Correct the field that the message names and send the request again.",
 )
 VALIDATION_FAILED: Final = PublicError(
-    "validation_failed", 422, "Validation failed", "Correct the fields that the detail names and send the request again."
+    "validation_failed",
+    422,
+    "Validation failed",
+    "Correct the fields that the detail names and send the request again.",
 )
 MALFORMED_JSON: Final = PublicError(
-    "malformed_json", 400, "Malformed JSON", "Send one JSON object, UTF-8, without duplicate keys, NaN or deep nesting."
+    "malformed_json",
+    400,
+    "Malformed JSON",
+    "Send one JSON object, UTF-8, without duplicate keys, NaN or deep nesting.",
 )
 BODY_TOO_LARGE: Final = PublicError(
     "body_too_large", 413, "Request body too large", "Send a smaller body, or split the batch."
 )
-BODY_TIMEOUT: Final = PublicError(
-    "body_timeout", 408, "Request body too slow", "Send the body without long pauses."
-)
+BODY_TIMEOUT: Final = PublicError("body_timeout", 408, "Request body too slow", "Send the body without long pauses.")
 NOT_FOUND: Final = PublicError("not_found", 404, "Not found", "Check the path against /docs.")
 KEY_NOT_FOUND: Final = PublicError(
     "key_not_found", 404, "API key not found", "List the keys of your account for their ids."
@@ -65,7 +84,10 @@ METHOD_NOT_ALLOWED: Final = PublicError(
     "method_not_allowed", 405, "Method not allowed", "Use one of the methods in the Allow header."
 )
 EMAIL_TAKEN: Final = PublicError(
-    "email_taken", 409, "Email already registered", "Use the key of this account, or ask an operator for a new one."
+    "email_taken",
+    409,
+    "Email already registered",
+    "Use the key of this account, or ask an operator for a new one.",
 )
 RATE_LIMITED: Final = PublicError(
     "rate_limited", 429, "Rate limit exceeded", "Wait until the window opens again, or move to a larger plan."
@@ -74,10 +96,32 @@ TOO_MANY_ATTEMPTS: Final = PublicError(
     "too_many_attempts", 429, "Too many attempts", "Wait as long as Retry-After says."
 )
 STORE_UNAVAILABLE: Final = PublicError(
-    "store_unavailable", 503, "Service unavailable", "The verdict could not be stored, so none was given. Try again soon."
+    "store_unavailable",
+    503,
+    "Service unavailable",
+    "The verdict could not be stored, so none was given. Try again soon.",
 )
 INTERNAL_ERROR: Final = PublicError(
-    "internal_error", 500, "Internal error", "This is our fault. Send the X-Request-ID of the answer to your operator."
+    "internal_error",
+    500,
+    "Internal error",
+    "This is our fault. Send the X-Request-ID of the answer to your operator.",
+)
+MALFORMED_REQUEST: Final = PublicError(
+    "malformed_request", 400, "Malformed HTTP request", "Send HTTP/1.1 with one Content-Length or chunked, never both."
+)
+HEAD_TIMEOUT: Final = PublicError(
+    "head_timeout", 408, "Request headers too slow", "Send the request line and the headers without long pauses."
+)
+URL_TOO_LONG: Final = PublicError("url_too_long", 414, "URL too long", "Send data in the body, not in the URL.")
+HEADERS_TOO_LARGE: Final = PublicError(
+    "headers_too_large", 431, "Request headers too large", "Send fewer or shorter headers."
+)
+OVERLOADED: Final = PublicError(
+    "overloaded", 503, "Too many connections", "Use fewer connections, or try again in a moment."
+)
+VERSION_UNSUPPORTED: Final = PublicError(
+    "version_unsupported", 505, "HTTP version not supported", "Use HTTP/1.1 or HTTP/1.0."
 )
 
 CATALOGUE: Final = tuple(value for value in list(globals().values()) if isinstance(value, PublicError))

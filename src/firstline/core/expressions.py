@@ -65,7 +65,7 @@ class Expression:
 class ExpressionSet:
     """Many patterns, matched in one pass over the text."""
 
-    __slots__ = ("_size", "_compiled")
+    __slots__ = ("_compiled", "_size")
 
     def __init__(self, patterns: Sequence[str]) -> None:
         """Raises: ExpressionInvalid when a pattern is invalid or the set is too large to compile."""

@@ -30,7 +30,10 @@ _WORD: Final = re.compile(r"[^\W_]+")
 _TAG: Final = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|<!--[^<>]{0,200}-->")
 _PARAGRAPH: Final = re.compile(r"\n[ \t]*\n\s*")
 _INNER_DOT: Final = re.compile(r"\.(?=[^\W_])")
-_CJK: Final = "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_CJK: Final = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
 _HANGUL: Final = "\u1100-\u11ff\uac00-\ud7af"
 _CJK_CHARACTER: Final = re.compile(rf"[{_CJK}]")
 _SCRIPT_CHANGE: Final = re.compile(rf"(?<=[a-z0-9])(?=[{_HANGUL}])|(?<=[{_HANGUL}])(?=[a-z0-9])")
@@ -238,7 +241,7 @@ def _split_words(run: str) -> list[str]:
     """`s u e   y o u` is two words: a gap wider than the others separates words."""
     gaps = [len(gap) for gap in re.findall(r"[\s._*~/|,:;'\"-]+", run)]
     if gaps and max(gaps) > min(gaps):
-        return re.split(r"[\s._*~/|,:;'\"-]{%d,}" % (min(gaps) + 1), run)
+        return re.split(rf"[\s._*~/|,:;'\"-]{{{min(gaps) + 1},}}", run)
     return [run]
 
 

@@ -1,9 +1,9 @@
 """Letters that a reader takes for a Latin letter although they are another character.
 
 Two kinds. `ALWAYS` holds characters of styles and scripts that firstline supports no language of: they are read as
-Latin wherever they stand. `BETWEEN_SCRIPTS` holds Cyrillic and Greek letters: in a Russian word they are
-themselves; in a word of Latin letters they are a disguise; `BETWEEN_SCRIPTS_BACK` is the way back. Shapes after Unicode Technical Standard 39,
-"Unicode Security Mechanisms", chosen by hand for lower-case forms.
+Latin wherever they stand. `BETWEEN_SCRIPTS` holds Cyrillic and Greek letters: in a Russian word they are themselves;
+in a word of Latin letters they are a disguise; `BETWEEN_SCRIPTS_BACK` is the way back. Shapes after Unicode Technical
+Standard 39, "Unicode Security Mechanisms", chosen by hand for lower-case forms.
 """
 
 from typing import Final

@@ -186,7 +186,11 @@ class RuleBook:
                 punctuated = view.text.encode()
                 same = len(view.text) == len(text)
                 for number, hits in self._hits_in_text(punctuated):
-                    _keep(found, number, [_characters(punctuated, *hit) if same else (0, len(text)) for hit in hits])
+                    _keep(
+                        found,
+                        number,
+                        [_characters(punctuated, *hit) if same else (0, len(text)) for hit in hits],
+                    )
         if not found:
             return ()
         matches = []
@@ -230,16 +234,12 @@ class RuleBook:
             if hits:
                 yield number, hits
 
-    def _unguarded(
-        self, number: int, plain: View, trace: Trace, spans: list[tuple[int, int]]
-    ) -> list[tuple[int, int]]:
+    def _unguarded(self, number: int, plain: View, trace: Trace, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
         guard = self._guards.get(_name(self.rules[number]))
         if guard is None:
             return spans
         words = plain.words.encode()
-        guarded = [
-            trace.locate(plain, *_characters(words, *found)) for found in self._expressions.spans(guard, words)
-        ]
+        guarded = [trace.locate(plain, *_characters(words, *found)) for found in self._expressions.spans(guard, words)]
         return _not_overlapped(spans, guarded, shared=0)
 
 
@@ -252,9 +252,7 @@ def _not_overlapped(
     hits: list[tuple[int, int]], guarded: list[tuple[int, int]], *, shared: int
 ) -> list[tuple[int, int]]:
     """The hits that no guard overlaps; `shared` units at either end may be common to both."""
-    return [
-        hit for hit in hits if not any(hit[0] + shared < end and begin + shared < hit[1] for begin, end in guarded)
-    ]
+    return [hit for hit in hits if not any(hit[0] + shared < end and begin + shared < hit[1] for begin, end in guarded)]
 
 
 def _keep(found: dict[int, set[tuple[int, int]]], number: int, spans: list[tuple[int, int]]) -> None:

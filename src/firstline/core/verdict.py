@@ -126,7 +126,12 @@ def evidence_to_data(evidence: Evidence) -> dict[str, Any]:
     }
     if evidence.matches:
         data["matches"] = [
-            [match.rule, match.signal, match.spans, None if match.then == NO_EFFECTS else _effects_to_data(match.then)]
+            [
+                match.rule,
+                match.signal,
+                match.spans,
+                None if match.then == NO_EFFECTS else _effects_to_data(match.then),
+            ]
             for match in evidence.matches
         ]
     if evidence.prediction is not None:

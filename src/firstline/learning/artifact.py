@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ def dump(
         card: `recipe`, `bits`, `categories`, `languages`, `temperature`, and whatever tells where the model comes
             from: config, data hashes, metrics, licences.
     """
-    tensors = {"weights": weights, "scales": scales, "idf": idf, "bias": bias}
+    tensors: dict[str, NDArray[Any]] = {"weights": weights, "scales": scales, "idf": idf, "bias": bias}
     return save(tensors, {"card": json.dumps(card, sort_keys=True, ensure_ascii=False)})
 
 

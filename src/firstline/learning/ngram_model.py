@@ -108,9 +108,6 @@ def quantise(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
     return np.rint(weights / scales).astype(np.int8), scales
 
 
-def as_table(
-    weights: NDArray[np.float32], idf: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def as_table(weights: NDArray[np.float32], idf: NDArray[np.float32]) -> NDArray[np.float32]:
     """Weights (n_buckets, n_columns) and inverse document frequencies (n_buckets,) joined for one look-up."""
     return np.concatenate([weights * idf[:, None], (idf * idf)[:, None]], axis=1).astype(np.float32)
-

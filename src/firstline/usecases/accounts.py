@@ -12,7 +12,9 @@ from firstline.ports.storage import Account, ApiKey, AuditEntry, EmailTaken, Sto
 FREE: Final = "free"
 MAX_EMAIL_LENGTH: Final = 254
 
-_EMAIL: Final = re.compile(r"[^@\s\x00-\x1f<>\"(),:;\\\[\]]{1,64}@[^@\s\x00-\x1f<>\"(),:;\\\[\]]+\.[^@\s.\x00-\x1f]{1,63}\Z")
+_EMAIL: Final = re.compile(
+    r"[^@\s\x00-\x1f<>\"(),:;\\\[\]]{1,64}@[^@\s\x00-\x1f<>\"(),:;\\\[\]]+\.[^@\s.\x00-\x1f]{1,63}\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,7 @@ class Accounts:
                     raise
                 account = found
         if account.plans[catalogue] != plan:
-            audit = self.entry(
-                actor, "account.plan", account.id, detail={"catalogue": str(catalogue), "plan": plan}
-            )
+            audit = self.entry(actor, "account.plan", account.id, detail={"catalogue": str(catalogue), "plan": plan})
             await self.storage.set_plan(account.id, catalogue, plan, audit)
             account = Account(
                 account.id,

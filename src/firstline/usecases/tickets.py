@@ -94,7 +94,9 @@ class Triage:
         """Decide on several messages at once without storing anything."""
         rules = self.rules
         predictions = self._classifier.predict_many([message.text for message in messages])
-        return [self._settle(message, prediction, rules) for message, prediction in zip(messages, predictions, strict=True)]
+        return [
+            self._settle(message, prediction, rules) for message, prediction in zip(messages, predictions, strict=True)
+        ]
 
     async def triage(self, message: Message, *, caller: Caller, charge: Charge, received_at_us: int) -> Triaged:
         """Decide on one message and store the verdict.
@@ -162,7 +164,12 @@ class Triage:
         facts = facts_of(message)
         matches = rules.evaluate(message.text, facts, language=prediction.language)
         return settle(
-            facts, matches, prediction, self.policy, rules_hash=rules.content_hash, policy_hash=self._policy_hash
+            facts,
+            matches,
+            prediction,
+            self.policy,
+            rules_hash=rules.content_hash,
+            policy_hash=self._policy_hash,
         )
 
     async def _store(

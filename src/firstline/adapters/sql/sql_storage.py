@@ -33,9 +33,12 @@ def write_directly(engine: Engine) -> Writes:
 
     async def write(task: Callable[[Connection], _Result], /) -> _Result:
         def work() -> _Result:
-            with storage_errors(), engine.connect().execution_options(immediate=True) as connection:
-                with connection.begin():
-                    return task(connection)
+            with (
+                storage_errors(),
+                engine.connect().execution_options(immediate=True) as connection,
+                connection.begin(),
+            ):
+                return task(connection)
 
         return await asyncio.to_thread(work)
 

@@ -51,7 +51,7 @@ _OUTBOX: Final = _insert("outbox", OutboxEvent._fields)
 _USAGE: Final = _insert(
     "usage",
     ("account_id", "catalogue", "window", "starts_at_us", "ends_at_us", "requests"),
-    "ON CONFLICT (account_id, catalogue, \"window\", starts_at_us) DO UPDATE SET requests = requests + excluded.requests",
+    'ON CONFLICT (account_id, catalogue, "window", starts_at_us) DO UPDATE SET requests = requests + excluded.requests',
 )
 _KEY_USES: Final = _insert(
     "key_uses",

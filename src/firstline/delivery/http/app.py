@@ -83,7 +83,7 @@ def create_asgi(app: App) -> ASGIApp:
     table.append(RouteSpec("GET", "/openapi.json", openapi, "Service", listed=False))
     for path, methods in _by_path(table).items():
         fastapi.router.routes.append(
-            Route(path, _Methods(methods, docs_url=docs_url, path=path), methods=[*methods, *_HEAD(methods)])
+            Route(path, _Methods(methods, docs_url=docs_url, path=path), methods=[*methods, *_head(methods)])
         )
     return Edge(fastapi, app=app, callers=callers)
 
@@ -108,7 +108,7 @@ def _by_path(table: list[RouteSpec]) -> dict[str, dict[str, Handler]]:
     return paths
 
 
-def _HEAD(methods: dict[str, Handler]) -> list[str]:
+def _head(methods: dict[str, Handler]) -> list[str]:
     return ["HEAD"] if "GET" in methods else []
 
 

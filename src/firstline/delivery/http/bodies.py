@@ -74,7 +74,8 @@ async def read_body(request: Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
                 message = await receive()
     except TimeoutError:
         raise ErrorReply(
-            BODY_TIMEOUT, f"The body made no progress of {PROGRESS_BYTES} bytes within {PROGRESS_S:g} seconds."
+            BODY_TIMEOUT,
+            f"The body made no progress of {PROGRESS_BYTES} bytes within {PROGRESS_S:g} seconds.",
         ) from None
 
 

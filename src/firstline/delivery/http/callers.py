@@ -172,7 +172,9 @@ def too_many_attempts(wait_s: int) -> ErrorReply:
 
 def key_of(request: Request) -> str | None:
     """The key that a request carries in either header; never one in the URL."""
-    api_key = authorization = None
+    api_key = authorization = ""
+    name: bytes
+    value: bytes
     for name, value in request.scope["headers"]:
         if name == b"x-api-key":
             api_key = value.decode("latin-1").strip()

@@ -6,12 +6,12 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from firstline.bootstrap import App
 from firstline.core.errors import RATE_LIMITED
 from firstline.core.plans import MICROSECONDS, Denied, Plan, Window, WindowUse, retry_after_s, tightest
 from firstline.core.taxonomy import Contract
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.replies import ErrorReply
-from firstline.bootstrap import App
 from firstline.usecases.access import Caller
 from firstline.usecases.tickets import Charge
 

@@ -74,9 +74,7 @@ class ClassifierV1:
             found.ticket, Contract.CLASSIFIER, customer_ref=found.customer_ref, external_id=found.external_id
         )
         try:
-            done = await self._app.triage.triage(
-                message, caller=caller, charge=charge, received_at_us=received_at_us
-            )
+            done = await self._app.triage.triage(message, caller=caller, charge=charge, received_at_us=received_at_us)
         except JournalUnavailable:
             raise self._store_failed() from None
         count(self._app.metrics, Contract.CLASSIFIER, done.verdict, known=self._known)
@@ -140,9 +138,7 @@ class ClassifierV1:
 
     async def register(self, request: Request) -> Response:
         """A free account with its first key; paid tiers only for operators."""
-        wait_s = self._callers.registrations.spend(
-            self._callers.address(request), now_us=self._app.clock.now_us()
-        )
+        wait_s = self._callers.registrations.spend(self._callers.address(request), now_us=self._app.clock.now_us())
         if wait_s:
             raise too_many_attempts(wait_s)
         found = _validated(RegisterRequest, await _json(request))

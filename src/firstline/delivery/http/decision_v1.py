@@ -40,7 +40,12 @@ class DecisionV1:
     async def decide(self, request: Request) -> Response:
         """What to do with a message."""
         return await charged(
-            request, self._decide, app=self._app, callers=self._callers, contract=Contract.DECISION, keyless=True
+            request,
+            self._decide,
+            app=self._app,
+            callers=self._callers,
+            contract=Contract.DECISION,
+            keyless=True,
         )
 
     async def _decide(self, request: Request, caller: Caller, charge: Charge) -> Response:
@@ -159,7 +164,9 @@ def _validated(model: type[_Model], body: bytes) -> _Model:
     try:
         data = parse_json(body)
     except JsonInvalid as error:
-        raise _unprocessable([_fault("json_invalid", ["body", error.position], f"JSON decode error: {error}")]) from None
+        raise _unprocessable(
+            [_fault("json_invalid", ["body", error.position], f"JSON decode error: {error}")]
+        ) from None
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import Path, Security
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 
@@ -57,9 +57,7 @@ def _documented(spec: RouteSpec) -> APIRoute:
         for name, scheme in (("api_key", _API_KEY), ("bearer", _BEARER)):
             parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=Security(scheme), annotation=Any))
     if "{key_id}" in spec.path:
-        parameters.append(
-            Parameter("key_id", Parameter.KEYWORD_ONLY, default=Path(max_length=100), annotation=str)
-        )
+        parameters.append(Parameter("key_id", Parameter.KEYWORD_ONLY, default=Path(max_length=100), annotation=str))
     if spec.takes is not None:
         parameters.append(Parameter("body", Parameter.KEYWORD_ONLY, annotation=spec.takes))
 
@@ -68,7 +66,7 @@ def _documented(spec: RouteSpec) -> APIRoute:
     endpoint.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     endpoint.__name__ = spec.handler.__name__.strip("_")
     endpoint.__doc__ = spec.handler.__doc__
-    route = APIRoute(
+    return APIRoute(
         spec.path,
         endpoint,
         methods=[spec.method],
@@ -78,15 +76,8 @@ def _documented(spec: RouteSpec) -> APIRoute:
         summary=_title(spec.handler.__name__),
         operation_id=f"{spec.tag.split()[-1].lower()}_{spec.handler.__name__}",
         responses={status: {"model": model, "description": _REASONS[status]} for status, model in spec.errors.items()},
-        response_class=PlainTextResponse if spec.gives is None else _default_class(),
+        response_class=PlainTextResponse if spec.gives is None else JSONResponse,
     )
-    return route
-
-
-def _default_class() -> Any:
-    from fastapi.responses import JSONResponse
-
-    return JSONResponse
 
 
 def _title(name: str) -> str:

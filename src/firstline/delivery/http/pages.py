@@ -31,7 +31,10 @@ _LANDING: Final = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>firstline</title>
 <style>
-:root {{ color-scheme: light dark; --ink: #1c2430; --paper: #fbfbf9; --soft: #667; --line: #d8dadf; --accent: #0b5cad; }}
+:root {{
+  color-scheme: light dark;
+  --ink: #1c2430; --paper: #fbfbf9; --soft: #667; --line: #d8dadf; --accent: #0b5cad;
+}}
 @media (prefers-color-scheme: dark) {{
   :root {{ --ink: #e8eaee; --paper: #14181f; --soft: #9aa3b2; --line: #313947; --accent: #7db8f5; }}
 }}
@@ -73,7 +76,12 @@ class Pages:
             safe = "".join(character for character in base if character.isalnum() or character in ":/.-[]")
             return HTMLResponse(_LANDING.format(version=__version__, base=safe), headers={"Vary": "Accept"})
         return json_reply(
-            {"status": "operational", "service": "firstline", "version": __version__, "documentation": "/docs"},
+            {
+                "status": "operational",
+                "service": "firstline",
+                "version": __version__,
+                "documentation": "/docs",
+            },
             headers={"Vary": "Accept"},
         )
 

@@ -68,14 +68,24 @@ def error_reply(reply: ErrorReply, *, path: str, docs_url: str) -> Response:
         headers.setdefault("Connection", "close")
     if reply.body is not None:
         return json_reply(reply.body, status=error.status, headers=headers)
-    docs = f"{docs_url.rstrip('/')}#{error.code}" if docs_url.startswith("/") else f"{docs_url.rstrip('/')}/{error.code}"
+    docs = (
+        f"{docs_url.rstrip('/')}#{error.code}" if docs_url.startswith("/") else f"{docs_url.rstrip('/')}/{error.code}"
+    )
     if shape is Shape.CLASSIFIER:
         return json_reply(
-            {"error": error.title, "message": reply.message, **reply.extra}, status=error.status, headers=headers
+            {"error": error.title, "message": reply.message, **reply.extra},
+            status=error.status,
+            headers=headers,
         )
     if shape is Shape.DECISION:
         code = {401: "authentication_failed", 429: "rate_limit_exceeded"}.get(error.status, error.code)
         body = {"error": code, "message": f"{error.title}. {reply.message}", **reply.extra, "docs": docs}
         return json_reply(body, status=error.status, headers=headers)
-    problem = {"type": docs, "title": error.title, "status": error.status, "detail": reply.message, "code": error.code}
+    problem = {
+        "type": docs,
+        "title": error.title,
+        "status": error.status,
+        "detail": reply.message,
+        "code": error.code,
+    }
     return Response(orjson.dumps({**problem, **reply.extra}), error.status, headers, "application/problem+json")

@@ -51,7 +51,7 @@ _SERVICE: Final = "Service"
 
 
 def _errors(model: type[BaseModel], *statuses: int) -> dict[int, type[BaseModel]]:
-    return {status: model for status in statuses}
+    return dict.fromkeys(statuses, model)
 
 
 def route_table(app: App, callers: Callers) -> list[RouteSpec]:
@@ -89,8 +89,8 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
             errors=_errors(a, 401, 429, 503), secured=True,
         ),
         RouteSpec(
-            "POST", "/api/v1/auth/keys", classifier.add_key, _CLASSIFIER, schemas.NewKeyRequest, schemas.NewKeyBody, 201,
-            _errors(a, 400, 401, 403, 408, 413, 429, 503), secured=True,
+            "POST", "/api/v1/auth/keys", classifier.add_key, _CLASSIFIER, schemas.NewKeyRequest, schemas.NewKeyBody,
+            201, _errors(a, 400, 401, 403, 408, 413, 429, 503), secured=True,
         ),
         RouteSpec(
             "DELETE", "/api/v1/auth/keys/{key_id}", classifier.revoke_key, _CLASSIFIER, None, schemas.MessageBody,
@@ -110,7 +110,9 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
             "GET", "/health", pages.health, _SERVICE, None, schemas.HealthBody, errors={503: schemas.HealthBody}
         ),
         RouteSpec("GET", "/health/live", pages.live, _SERVICE, None, schemas.ProbeBody),
-        RouteSpec("GET", "/health/ready", pages.ready, _SERVICE, None, schemas.ProbeBody, errors={503: schemas.ProbeBody}),
+        RouteSpec(
+            "GET", "/health/ready", pages.ready, _SERVICE, None, schemas.ProbeBody, errors={503: schemas.ProbeBody}
+        ),
         RouteSpec("GET", "/metrics", pages.metrics, _SERVICE, media_type="text/plain", errors=_errors(a, 401)),
         RouteSpec("GET", "/docs", pages.docs, _SERVICE, listed=False),
         RouteSpec("GET", "/redoc", pages.redoc, _SERVICE, listed=False),

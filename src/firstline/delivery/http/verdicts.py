@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from firstline.core.identity import TICKET
-from firstline.core.verdict import Verdict
 from firstline.adapters.telemetry import Metrics
+from firstline.core.identity import TICKET
 from firstline.core.taxonomy import Contract
+from firstline.core.verdict import Verdict
 from firstline.usecases.tickets import Triaged, reason_to_data
 
 

@@ -1,0 +1,291 @@
+"""The commands, their arguments and what every one of them does about mistakes."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from firstline.core.taxonomy import Channel, Contract, UserPlan
+from firstline.delivery.cli.formats import Format, Output
+from firstline.delivery.cli.terminal import CLOSED_PIPE, INTERRUPTED, MISTAKE, Mistake, say
+
+NAME: Final = "firstline"
+
+
+class _Quiet(TyperGroup):
+    """Ends with the usual exit code of a closed pipe, where Typer would end with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise typer.Exit(CLOSED_PIPE) from None
+
+
+def _group(about: str) -> typer.Typer:
+    return typer.Typer(
+        help=about,
+        cls=_Quiet,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+program = _group("Triage for customer messages: category, priority, decision and why.")
+keys = _group("Create, list and revoke API keys; the server may run meanwhile.")
+rules = _group("Try rules on a text, and check your own packs.")
+database = _group("The database.")
+program.add_typer(keys, name="keys")
+program.add_typer(rules, name="rules")
+program.add_typer(database, name="db")
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of the database.", show_default="FIRSTLINE_DATA_DIR or var")
+]
+RulesDir = Annotated[
+    Path | None,
+    typer.Option("--rules-dir", help="Folder of your own rule packs.", show_default="FIRSTLINE_RULES_DIR"),
+]
+File = Annotated[str, typer.Argument(metavar="FILE|-", help="The messages; - reads standard input.", show_default=False)]
+InputFormat = Annotated[
+    Format | None, typer.Option("--format", help="What FILE holds.", show_default="by its suffix, else by its start")
+]
+Column = Annotated[
+    str | None,
+    typer.Option(
+        "--column", help="Column or field of the text.", show_default="text, ticket, message or body, the first found"
+    ),
+]
+OutputFormat = Annotated[
+    Output | None, typer.Option("--output", help="How to answer.", show_default="table on a terminal, else jsonl")
+]
+OutFile = Annotated[Path | None, typer.Option("--out", help="Write to this file.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+
+
+def run_program(arguments: list[str]) -> int:
+    """Run a command; the exit code. Every mistake has been said in one sentence."""
+    try:
+        code = program(arguments or ["--help"], standalone_mode=False, prog_name=NAME)
+    except typer.TyperException as error:
+        return _usage_mistake(error)
+    except typer.Abort:
+        return INTERRUPTED
+    except Mistake as error:
+        say(f"{NAME}: {error}")
+        return error.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        sentence = _known_failure(error)
+        if sentence is None:
+            raise
+        say(f"{NAME}: {sentence}")
+        return MISTAKE
+    return code if isinstance(code, int) else 0
+
+
+def _usage_mistake(error: typer.TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else NAME
+    sentence = " ".join(error.format_message().split()).rstrip(".")
+    say(f"{command}: {sentence}. See '{command} --help'.")
+    return MISTAKE
+
+
+def _known_failure(error: Exception) -> str | None:
+    """The sentence of a failure that is said to people, or None. Imported only now: these modules are heavy."""
+    from firstline.bootstrap import CannotStart
+    from firstline.ports.storage import StorageUnavailable
+    from firstline.settings import SettingsInvalid
+
+    if isinstance(error, CannotStart | SettingsInvalid):
+        return str(error)
+    if isinstance(error, StorageUnavailable):
+        return f"The database cannot be used: {error}."
+    return None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@program.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@program.command()
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="FIRSTLINE_HOST or 127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.", show_default="FIRSTLINE_PORT or 8000"),
+    ] = None,
+    data_dir: DataDir = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; more than 1 needs PostgreSQL.")] = 1,
+    no_history: Annotated[bool, typer.Option("--no-history", help="Store no tickets and verdicts.")] = False,
+    no_text: Annotated[bool, typer.Option("--no-text", help="Store verdicts without the text.")] = False,
+) -> None:
+    """Serve both HTTP contracts; the database is made and upgraded by itself."""
+    from firstline.delivery.cli.serve import serve
+
+    serve(host=host, port=port, data_dir=data_dir, workers=workers, no_history=no_history, no_text=no_text)
+
+
+@program.command()
+def classify(
+    file: File,
+    format: InputFormat = None,  # noqa: A002  # the flag's name
+    column: Column = None,
+    output: OutputFormat = None,
+    out: OutFile = None,
+    rules_dir: RulesDir = None,
+) -> None:
+    """Classify the messages of a file: category, priority and why. No server; nothing is stored.
+
+    Reads one message per line (txt), CSV with a header, or JSON Lines. A row that cannot be read is reported with
+    its line and does not stop the rest; the exit code is then 1.
+    """
+    from firstline.delivery.cli.triage import Task, triage_file
+
+    task = Task(file, Contract.CLASSIFIER, format=format, column=column, output=output, out=out, rules_dir=rules_dir)
+    raise typer.Exit(triage_file(task))
+
+
+@program.command()
+def decide(
+    file: File,
+    format: InputFormat = None,  # noqa: A002  # the flag's name
+    column: Column = None,
+    plan: Annotated[
+        UserPlan, typer.Option(help="The writers' plan, where a row has no user_plan of its own.")
+    ] = UserPlan.FREE,
+    channel: Annotated[
+        Channel, typer.Option(help="Where they wrote, where a row has no channel of its own.")
+    ] = Channel.EMAIL,
+    output: OutputFormat = None,
+    out: OutFile = None,
+    rules_dir: RulesDir = None,
+) -> None:
+    """Decide what to do with the messages of a file: decision, priority, churn risk, next step.
+
+    Reads what classify reads; rows of CSV and JSON Lines may have user_plan, channel and history (a JSON list, or
+    one earlier message per line). No server; nothing is stored.
+    """
+    from firstline.delivery.cli.triage import Task, triage_file
+
+    task = Task(
+        file,
+        Contract.DECISION,
+        format=format,
+        column=column,
+        output=output,
+        out=out,
+        rules_dir=rules_dir,
+        plan=plan,
+        channel=channel,
+    )
+    raise typer.Exit(triage_file(task))
+
+
+@keys.command("create")
+def create_key(
+    email: Annotated[str, typer.Option(help="Whose account; made if there is none.", show_default=False)],
+    plan: Annotated[
+        str | None,
+        typer.Option(help="Plan to move the account to: free, starter, professional, enterprise.", show_default="as it is"),
+    ] = None,
+    catalogue: Annotated[Contract, typer.Option(help="The contract that the plan is for.")] = Contract.CLASSIFIER,
+    name: Annotated[str, typer.Option(help="What you call the key.")] = "default",
+    operator: Annotated[bool, typer.Option("--operator", help="A key that may create keys and paid accounts.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="A test key (decision catalogue).")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Create a key and print it, this once: KEY=$(firstline keys create --email you@example.com)."""
+    from firstline.delivery.cli.keys import NewKeyWish, create_key
+
+    wish = NewKeyWish(email, plan, catalogue=catalogue, name=name, operator=operator, test=test)
+    create_key(wish, as_json=as_json, data_dir=data_dir)
+
+
+@keys.command("list")
+def list_keys(as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """List all keys, oldest first; never their secrets."""
+    from firstline.delivery.cli.keys import list_keys
+
+    list_keys(as_json=as_json, data_dir=data_dir)
+
+
+@keys.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As keys list shows it: key_…", show_default=False)],
+    data_dir: DataDir = None,
+) -> None:
+    """Revoke a key for good; a running server refuses it within a second."""
+    from firstline.delivery.cli.keys import revoke_key
+
+    revoke_key(key_id, data_dir=data_dir)
+
+
+@rules.command("test")
+def test_rules(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="A message.", show_default=False)],
+    plan: Annotated[UserPlan, typer.Option(help="The writer's plan.")] = UserPlan.FREE,
+    channel: Annotated[Channel, typer.Option(help="Where it was written.")] = Channel.EMAIL,
+    history: Annotated[int, typer.Option(min=0, max=50, help="Number of earlier messages.")] = 0,
+    rules_dir: RulesDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which rules match a text, where, why, and what they do to the verdict."""
+    from firstline.delivery.cli.rule_trial import try_rules
+
+    try_rules(text, plan=plan, channel=channel, history=history, rules_dir=rules_dir, as_json=as_json)
+
+
+@rules.command("check")
+def check_rules(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of rule packs.", show_default=False)],
+) -> None:
+    """Check your own rule packs; every mistake with file and line."""
+    from firstline.delivery.cli.rule_check import check_rules
+
+    raise typer.Exit(check_rules(folder))
+
+
+@database.command("upgrade")
+def upgrade_database(data_dir: DataDir = None) -> None:
+    """Bring the database to this version's schema, after copying it; serve does this by itself."""
+    from firstline.delivery.cli.database import upgrade_database
+
+    upgrade_database(data_dir=data_dir)
+
+
+@program.command("settings")
+def show_settings(as_json: AsJson = False) -> None:
+    """Show every variable with its value and meaning; secrets are masked."""
+    from firstline.delivery.cli.settings_list import show_settings
+
+    show_settings(as_json=as_json)
+
+
+@program.command()
+def version() -> None:
+    """Show the version."""
+    import platform
+
+    from firstline import __version__
+
+    sys.stdout.write(f"{NAME} {__version__} (Python {platform.python_version()})\n")
