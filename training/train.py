@@ -73,9 +73,7 @@ def third_party_rows(path: Path, config: dict[str, Any], rng: np.random.Generato
 def features(rows: list[Row], bits: int) -> csr_matrix:
     ids = [buckets(row.text, bits=bits) for row in rows]
     indptr = np.concatenate(([0], np.cumsum([len(found) for found in ids])))
-    matrix = csr_matrix(
-        (np.ones(indptr[-1], np.float32), np.concatenate(ids), indptr), shape=(len(rows), 1 << bits)
-    )
+    matrix = csr_matrix((np.ones(indptr[-1], np.float32), np.concatenate(ids), indptr), shape=(len(rows), 1 << bits))
     matrix.sum_duplicates()
     return matrix
 

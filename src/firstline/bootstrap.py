@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -288,11 +289,17 @@ async def _ensure_demo_accounts(storage: Storage) -> None:
 
 
 async def _keep_versions(app: App) -> None:
-    now_us = app.clock.now_us()
+    """Keep what is in force by its content hash, and say in the audit trail when it is not what was."""
     book, policy = app.triage.rules, app.triage.policy
-    rules = orjson.dumps([repr(rule) for rule in book.rules]).decode()
-    await app.storage.keep_version("rules", book.content_hash, rules, at_us=now_us)
-    await app.storage.keep_version("policy", policy.content_hash, repr(policy), at_us=now_us)
+    settings = app.settings.model_dump_json()  # secrets are masked
+    versions = {
+        "rules": (book.content_hash, orjson.dumps([repr(rule) for rule in book.rules]).decode()),
+        "policy": (policy.content_hash, repr(policy)),
+        "settings": (hashlib.sha256(settings.encode()).hexdigest(), settings),
+    }
+    for kind, (content_hash, body) in versions.items():
+        audit = app.accounts.entry("system", f"{kind}.change", None, target=content_hash)
+        await app.storage.keep_version(kind, content_hash, body, audit=audit)
 
 
 async def _watch_rules(app: App) -> None:

@@ -125,8 +125,11 @@ class MemoryStore:
         used = [key.last_used_at_us for key, _ in await self.list_keys(account_id) if key.last_used_at_us]
         return max(used, default=None)
 
-    async def keep_version(self, kind: str, content_hash: str, body: str, *, at_us: int) -> None:
-        self.versions.setdefault((kind, content_hash), body)
+    async def keep_version(self, kind: str, content_hash: str, body: str, *, audit: AuditEntry) -> None:
+        last = next((entry.target for entry in reversed(self.audit) if entry.action == audit.action), None)
+        if last != content_hash:
+            self.versions.setdefault((kind, content_hash), body)
+            self.audit.append(audit)
 
     async def prune(self, *, now_us: int) -> int:
         short = {str(Window.MINUTE), str(Window.HOUR)}

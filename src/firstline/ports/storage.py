@@ -130,8 +130,12 @@ class Storage(Protocol):
         """When any key of the account was last used."""
         ...
 
-    async def keep_version(self, kind: str, content_hash: str, body: str, *, at_us: int) -> None:
-        """Keep one version of a policy or of the rules by its content hash; keeping it again changes nothing."""
+    async def keep_version(self, kind: str, content_hash: str, body: str, *, audit: AuditEntry) -> None:
+        """Keep one version of rules, policy or settings by its content hash, now that it is in force.
+
+        Keeping the version that was last in force again changes nothing; any other one leaves the audit entry,
+        whose action is `<kind>.change` and whose target is the hash.
+        """
         ...
 
     async def prune(self, *, now_us: int) -> int:

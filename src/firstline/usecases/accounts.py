@@ -34,13 +34,13 @@ class Accounts:
     clock: Clock
     identities: Identities
 
-    async def register(self, email: str, *, actor: str) -> NewKey:
-        """A free account with its first key.
+    async def register(self, email: str, *, actor: str, plan: str = FREE) -> NewKey:
+        """An account with its first key; another plan than the free one is the operator's to give.
 
         Raises: EmailTaken.
         """
         now_us = self.clock.now_us()
-        account = self._new_account(email, now_us)
+        account = self._new_account(email, now_us, classifier_plan=plan)
         new = self.new_key(account, name="default", kind=KeyKind.CLASSIFIER)
         audit = self.entry(actor, "account.register", account.id, target=f"key_{new.key.id}")
         await self.storage.add_account(account, new.key, audit)
@@ -121,12 +121,12 @@ class Accounts:
             detail=detail or {},
         )
 
-    def _new_account(self, email: str, now_us: int) -> Account:
+    def _new_account(self, email: str, now_us: int, *, classifier_plan: str = FREE) -> Account:
         return Account(
             id=self.identities.new_id(),
             email=email,
             created_at_us=now_us,
-            plans={Contract.CLASSIFIER: FREE, Contract.DECISION: FREE},
+            plans={Contract.CLASSIFIER: classifier_plan, Contract.DECISION: FREE},
         )
 
 

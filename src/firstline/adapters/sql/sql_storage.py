@@ -9,7 +9,8 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from firstline.adapters.sql.engine import storage_errors
-from firstline.adapters.sql.tables import accounts, api_keys, audit, idempotency, key_uses, usage, versions
+from firstline.adapters.sql.tables import accounts, api_keys, idempotency, key_uses, usage, versions
+from firstline.adapters.sql.tables import audit as audit_table
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
 from firstline.ports.storage import Account, ApiKey, AuditEntry, EmailTaken, KeyNotFound
@@ -157,15 +158,18 @@ class SqlStorage:
         found: int | None = await self._read(lambda c: c.execute(query).scalar())
         return found
 
-    async def keep_version(self, kind: str, content_hash: str, body: str, *, at_us: int) -> None:
+    async def keep_version(self, kind: str, content_hash: str, body: str, *, audit: AuditEntry) -> None:
         """See the port."""
 
         def task(connection: Connection) -> None:
+            last = select(audit_table.c.target).where(audit_table.c.action == audit.action)
+            if connection.execute(last.order_by(audit_table.c.id.desc()).limit(1)).scalar() == content_hash:
+                return
             known = select(versions.c.kind).where(versions.c.kind == kind, versions.c.content_hash == content_hash)
             if connection.execute(known).first() is None:
-                connection.execute(
-                    insert(versions).values(kind=kind, content_hash=content_hash, body=body, created_at_us=at_us)
-                )
+                row = {"kind": kind, "content_hash": content_hash, "body": body, "created_at_us": audit.at_us}
+                connection.execute(insert(versions).values(row))
+            _insert_audit(connection, audit)
 
         await self._write(task)
 
@@ -255,7 +259,7 @@ def _insert_key(connection: Connection, key: ApiKey) -> None:
 
 def _insert_audit(connection: Connection, entry: AuditEntry) -> None:
     connection.execute(
-        insert(audit).values(
+        insert(audit_table).values(
             id=entry.id,
             at_us=entry.at_us,
             actor=entry.actor,

@@ -24,7 +24,7 @@ from firstline.core.message import MAX_TEXT_LENGTH, Message, trimmed
 from firstline.core.plans import MICROSECONDS, Window
 from firstline.core.taxonomy import DEFAULT_CATEGORIES, Contract
 from firstline.delivery.http.bodies import MAX_BODY_BYTES, JsonInvalid, parse_json, read_body
-from firstline.delivery.http.callers import Callers, too_many_attempts
+from firstline.delivery.http.callers import Callers, key_of, too_many_attempts
 from firstline.delivery.http.charging import charged, limit_headers
 from firstline.delivery.http.replies import ErrorReply, json_reply
 from firstline.delivery.http.schemas import BatchRequest, ClassifyRequest, NewKeyRequest, RegisterRequest
@@ -148,24 +148,26 @@ class ClassifierV1:
         plans = self._app.catalogues[Contract.CLASSIFIER].plans
         if found.tier not in plans:
             raise ErrorReply(INVALID_REQUEST, f"tier: one of {', '.join(plans)}.")
-        if found.tier != FREE:
+        operator = await self._callers.identify(request) if key_of(request) else None
+        if found.tier != FREE and not (operator and operator.is_operator):
             raise ErrorReply(
                 SUBSCRIPTION_REQUIRED,
                 f"The {found.tier} tier needs a paid subscription: see {self._app.settings.upgrade_url}, or ask the "
                 "operator of this server.",
             )
         try:
-            new = await self._app.accounts.register(email, actor=f"address:{self._callers.address(request)}")
+            actor = operator.actor if operator else f"address:{self._callers.address(request)}"
+            new = await self._app.accounts.register(email, actor=actor, plan=found.tier)
         except EmailTaken:
             raise ErrorReply(EMAIL_TAKEN) from None
         except StorageUnavailable:
             raise self._store_failed() from None
         self._app.access.forget()
-        limits = plans[FREE].limits
+        limits = plans[found.tier].limits
         return json_reply(
             {
                 "api_key": new.secret,
-                "tier": FREE,
+                "tier": found.tier,
                 "rate_limits": {"hourly": limits[Window.HOUR], "daily": limits[Window.DAY]},
             },
             status=201,
