@@ -30,6 +30,7 @@ def _group(about: str) -> typer.Typer:
         cls=_Quiet,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
@@ -42,28 +43,46 @@ program.add_typer(keys, name="keys")
 program.add_typer(rules, name="rules")
 program.add_typer(database, name="db")
 
+
+def _flag(help: str, *, metavar: str | None = None, name: str | None = None) -> Any:  # noqa: A002  # Typer's name
+    names = [name] if name else []
+    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
+
+
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of the database.", show_default="FIRSTLINE_DATA_DIR or var")
+    Path | None,
+    _flag("Folder of the database; FIRSTLINE_DATA_DIR or var by default.", metavar="DIR", name="--data-dir"),
 ]
 RulesDir = Annotated[
     Path | None,
-    typer.Option("--rules-dir", help="Folder of your own rule packs.", show_default="FIRSTLINE_RULES_DIR"),
+    _flag("Folder of your own rule packs; FIRSTLINE_RULES_DIR by default.", metavar="DIR", name="--rules-dir"),
 ]
-File = Annotated[str, typer.Argument(metavar="FILE|-", help="The messages; - reads standard input.", show_default=False)]
+File = Annotated[str, typer.Argument(metavar="FILE", help="The messages; - reads standard input.", show_default=False)]
 InputFormat = Annotated[
-    Format | None, typer.Option("--format", help="What FILE holds.", show_default="by its suffix, else by its start")
+    Format | None,
+    _flag("txt, csv or jsonl; by FILE's suffix, else by its first line.", metavar="FORMAT", name="--format"),
 ]
 Column = Annotated[
     str | None,
-    typer.Option(
-        "--column", help="Column or field of the text.", show_default="text, ticket, message or body, the first found"
+    _flag(
+        "Column or field that holds the text; text, ticket, message or body by default, the first found.",
+        metavar="NAME",
+        name="--column",
     ),
 ]
 OutputFormat = Annotated[
-    Output | None, typer.Option("--output", help="How to answer.", show_default="table on a terminal, else jsonl")
+    Output | None,
+    _flag("table, jsonl or csv; a table on a terminal, else jsonl.", metavar="FORMAT", name="--output"),
 ]
-OutFile = Annotated[Path | None, typer.Option("--out", help="Write to this file.", show_default=False)]
+OutFile = Annotated[Path | None, _flag("Write to this file instead.", metavar="FILE", name="--out")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+WriterPlan = Annotated[
+    UserPlan, typer.Option("--plan", metavar="PLAN", help="The writer's plan: free, pro or enterprise.")
+]
+WriterChannel = Annotated[
+    Channel,
+    typer.Option("--channel", metavar="CHANNEL", help="Where it was written: email, chat, review or social."),
+]
 
 
 def run_program(arguments: list[str]) -> int:
@@ -91,7 +110,7 @@ def run_program(arguments: list[str]) -> int:
 def _usage_mistake(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else NAME
-    sentence = " ".join(error.format_message().split()).rstrip(".")
+    sentence = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
     say(f"{command}: {sentence}. See '{command} --help'.")
     return MISTAKE
 
@@ -127,18 +146,30 @@ def _options(
 @program.command()
 def serve(
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on.", show_default="FIRSTLINE_HOST or 127.0.0.1")
+        str | None, _flag("Address to listen on; FIRSTLINE_HOST or 127.0.0.1 by default.", metavar="ADDRESS")
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.", show_default="FIRSTLINE_PORT or 8000"),
+        typer.Option(
+            min=0,
+            max=65_535,
+            metavar="PORT",
+            help="Port, or 0 for a free one; FIRSTLINE_PORT or 8000 by default.",
+            show_default=False,
+        ),
     ] = None,
     data_dir: DataDir = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; more than 1 needs PostgreSQL.")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Processes, 1 by default; more need PostgreSQL.", show_default=False),
+    ] = 1,
     no_history: Annotated[bool, typer.Option("--no-history", help="Store no tickets and verdicts.")] = False,
     no_text: Annotated[bool, typer.Option("--no-text", help="Store verdicts without the text.")] = False,
 ) -> None:
-    """Serve both HTTP contracts; the database is made and upgraded by itself."""
+    """Serve both HTTP contracts.
+
+    The database is made and upgraded by itself.
+    """
     from firstline.delivery.cli.serve import serve
 
     serve(host=host, port=port, data_dir=data_dir, workers=workers, no_history=no_history, no_text=no_text)
@@ -153,7 +184,9 @@ def classify(
     out: OutFile = None,
     rules_dir: RulesDir = None,
 ) -> None:
-    """Classify the messages of a file: category, priority and why. No server; nothing is stored.
+    """Classify a file of messages: category, priority and why.
+
+    No server is needed and nothing is stored.
 
     Reads one message per line (txt), CSV with a header, or JSON Lines. A row that cannot be read is reported with
     its line and does not stop the rest; the exit code is then 1.
@@ -169,20 +202,18 @@ def decide(
     file: File,
     format: InputFormat = None,  # noqa: A002  # the flag's name
     column: Column = None,
-    plan: Annotated[
-        UserPlan, typer.Option(help="The writers' plan, where a row has no user_plan of its own.")
-    ] = UserPlan.FREE,
-    channel: Annotated[
-        Channel, typer.Option(help="Where they wrote, where a row has no channel of its own.")
-    ] = Channel.EMAIL,
+    plan: WriterPlan = UserPlan.FREE,
+    channel: WriterChannel = Channel.EMAIL,
     output: OutputFormat = None,
     out: OutFile = None,
     rules_dir: RulesDir = None,
 ) -> None:
-    """Decide what to do with the messages of a file: decision, priority, churn risk, next step.
+    """Decide what to do with a file of messages.
+
+    Answers the decision, its priority, the churn risk and the next step. No server is needed, nothing is stored.
 
     Reads what classify reads; rows of CSV and JSON Lines may have user_plan, channel and history (a JSON list, or
-    one earlier message per line). No server; nothing is stored.
+    one earlier message per line); --plan and --channel are for rows that have none.
     """
     from firstline.delivery.cli.triage import Task, triage_file
 
@@ -202,19 +233,24 @@ def decide(
 
 @keys.command("create")
 def create_key(
-    email: Annotated[str, typer.Option(help="Whose account; made if there is none.", show_default=False)],
+    email: Annotated[str, _flag("Whose account; made if there is none.", metavar="ADDRESS")],
     plan: Annotated[
         str | None,
-        typer.Option(help="Plan to move the account to: free, starter, professional, enterprise.", show_default="as it is"),
+        _flag("Plan to move the account to: free, starter, professional or enterprise.", metavar="PLAN"),
     ] = None,
-    catalogue: Annotated[Contract, typer.Option(help="The contract that the plan is for.")] = Contract.CLASSIFIER,
-    name: Annotated[str, typer.Option(help="What you call the key.")] = "default",
+    catalogue: Annotated[
+        Contract, typer.Option(metavar="NAME", help="What the plan is for: classifier or decision.")
+    ] = Contract.CLASSIFIER,
+    name: Annotated[str, typer.Option(metavar="NAME", help="What you call the key.")] = "default",
     operator: Annotated[bool, typer.Option("--operator", help="A key that may create keys and paid accounts.")] = False,
     test: Annotated[bool, typer.Option("--test", help="A test key (decision catalogue).")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Create a key and print it, this once: KEY=$(firstline keys create --email you@example.com)."""
+    """Create a key and print it, this once.
+
+    KEY=$(firstline keys create --email you@example.com)
+    """
     from firstline.delivery.cli.keys import NewKeyWish, create_key
 
     wish = NewKeyWish(email, plan, catalogue=catalogue, name=name, operator=operator, test=test)
@@ -241,11 +277,11 @@ def revoke_key(
 
 
 @rules.command("test")
-def test_rules(
+def try_rules(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="A message.", show_default=False)],
-    plan: Annotated[UserPlan, typer.Option(help="The writer's plan.")] = UserPlan.FREE,
-    channel: Annotated[Channel, typer.Option(help="Where it was written.")] = Channel.EMAIL,
-    history: Annotated[int, typer.Option(min=0, max=50, help="Number of earlier messages.")] = 0,
+    plan: WriterPlan = UserPlan.FREE,
+    channel: WriterChannel = Channel.EMAIL,
+    history: Annotated[int, typer.Option(min=0, max=50, metavar="N", help="Number of earlier messages.")] = 0,
     rules_dir: RulesDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -275,7 +311,10 @@ def upgrade_database(data_dir: DataDir = None) -> None:
 
 @program.command("settings")
 def show_settings(as_json: AsJson = False) -> None:
-    """Show every variable with its value and meaning; secrets are masked."""
+    """Show every setting: value, meaning, where it is from.
+
+    Secrets are masked.
+    """
     from firstline.delivery.cli.settings_list import show_settings
 
     show_settings(as_json=as_json)

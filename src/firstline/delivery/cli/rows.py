@@ -9,7 +9,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from firstline.core.message import MAX_HISTORY, MAX_TEXT_LENGTH, Message, trimmed
 from firstline.core.taxonomy import Channel, Contract, UserPlan
@@ -26,6 +26,7 @@ _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _NOT_UTF8: Final = re.compile(r"[\udc80-\udcff]")
 _DELIMITERS: Final = (",", ";", "\t")
 _MAX_NAMED: Final = 12
+_Choice = TypeVar("_Choice", UserPlan, Channel)
 
 
 class RowInvalid(ValueError):
@@ -104,12 +105,9 @@ class Lines:
 
     def _fill(self) -> None:
         block = self._stream.read1(_BLOCK_BYTES)
-        if not self.bytes_read:
-            if block.startswith(_UTF16_MARKS):
-                raise Mistake("The input is UTF-16; convert it first: iconv -f UTF-16 -t UTF-8.")
-            start = len(_UTF8_MARK) if block.startswith(_UTF8_MARK) else 0
-        else:
-            start = 0
+        if not self.bytes_read and block.startswith(_UTF16_MARKS):
+            raise Mistake("The input is UTF-16; convert it first: iconv -f UTF-16 -t UTF-8.")
+        start = len(_UTF8_MARK) if not self.bytes_read and block.startswith(_UTF8_MARK) else 0
         self.bytes_read += len(block)
         if not block:
             self._ended = True
@@ -117,7 +115,7 @@ class Lines:
                 self._complete.append(bytes(self._rest))
                 self._rest.clear()
             return
-        for piece in block[start:].splitlines(keepends=True) if b"\r" not in block else _pieces(block[start:]):
+        for piece in _pieces(block[start:]):
             # One byte beyond the bound is kept, as the sign that the line was cut.
             self._rest += piece[: max(MAX_LINE_BYTES + 1 - len(self._rest), 0)]
             if piece.endswith(b"\n"):
@@ -126,7 +124,7 @@ class Lines:
 
 
 def _pieces(block: bytes) -> Iterator[bytes]:
-    """Like `splitlines(keepends=True)`, but a carriage return alone ends no line."""
+    """The lines of a block with their ends; a carriage return alone ends no line."""
     start = 0
     while (end := block.find(b"\n", start)) >= 0:
         yield block[start : end + 1]
@@ -138,11 +136,13 @@ def _pieces(block: bytes) -> Iterator[bytes]:
 def guess_format(lines: Lines, *, column: str | None) -> Format:
     """The format of a stream by its first line: an object is JSON Lines, a known column name CSV, else text."""
     first = lines.first().strip()
-    if first.startswith(("{", '["', "[{")):
+    if first.startswith(("{", "[{")) or first == "[":
         return Format.JSONL
-    names = _split_header(first)
+    names = first.split(_delimiter(first))
     wanted = (column.casefold(),) if column else TEXT_COLUMNS
-    return Format.CSV if any(name.casefold() in wanted for name in names) else Format.TXT
+    found = any(name.strip('"').casefold() in wanted for name in names)
+    # "Text, please" is a sentence: no header has a space after its separator.
+    return Format.CSV if found and all(name == name.strip() for name in names) else Format.TXT
 
 
 def read_rows(lines: Lines, *, format: Format, column: str | None) -> Iterator[Row]:  # noqa: A002  # as the flag
@@ -186,7 +186,7 @@ def message_of(row: Row, *, contract: Contract, plan: UserPlan, channel: Channel
     )
 
 
-def _choice[T: (UserPlan, Channel)](value: Any, name: str, choices: type[T], default: T) -> T:
+def _choice(value: Any, name: str, choices: type[_Choice], default: _Choice) -> _Choice:
     if value is None or value == "":
         return default
     try:
@@ -316,10 +316,6 @@ def _place(header: list[str], column: str | None) -> int:
 def _delimiter(header: str) -> str:
     """What separates the columns: the sign that is most often in the header."""
     return max(_DELIMITERS, key=header.count)
-
-
-def _split_header(line: str) -> list[str]:
-    return [name.strip().strip('"') for name in line.split(_delimiter(line))]
 
 
 def _alternatives() -> str:
