@@ -1,5 +1,7 @@
 """Raw scores into probabilities that match observed accuracy, and how well they do."""
 
+import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -27,6 +29,19 @@ def calibrate(logits: _Floats, temperature: float) -> _Floats:
     exponentials = np.exp(scaled)
     probabilities: _Floats = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities
+
+
+def calibrate_one(logits: Sequence[float], temperature: float) -> list[float]:
+    """`calibrate` for one ticket, several times faster on a handful of numbers.
+
+    Raises: ValueError when temperature is not positive.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; it must be positive")
+    largest = max(logits)
+    exponentials = [math.exp((logit - largest) / temperature) for logit in logits]
+    total = sum(exponentials)
+    return [exponential / total for exponential in exponentials]
 
 
 def fit_temperature(logits: _Floats, labels: NDArray[np.int64]) -> float:

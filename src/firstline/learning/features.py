@@ -30,7 +30,11 @@ _PAIR_SEED: Final = np.uint64(202)
 _PLANE: Final = 0x10000
 _SEPARATOR: Final = 0
 _BLANK: Final = 32
-_ZERO: Final = 48
+_LAST: Final = np.uint64(_PLANE - 1)
+_WORD_OFFSET: Final = np.uint64(7)
+_ORDER_SEEDS: Final = [np.uint64(order) for order in range(CHARACTER_ORDERS[-1] + 1)]
+_DIGITS: Final = str.maketrans("123456789", "000000000")
+_ASCII_DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 
 _OTHER, _LETTER, _IDEOGRAPH = 0, 1, 2
 
@@ -72,8 +76,8 @@ def buckets(text: str, *, bits: int) -> _Ids:
         bits: log2 of the number of buckets, 8 to 24.
     Returns: integers (n_features,) in [0, 2**bits); empty only for an empty text.
     """
-    blocks, _ = _blocks(_codes(clean(text)), bits=bits, several=False)
-    return np.concatenate(blocks)
+    hashes, _ = _hashes(_codes(clean(text)), several=False)
+    return _finish(np.concatenate(hashes), bits=bits)
 
 
 def bucket_blocks(texts: Sequence[str], *, bits: int) -> list[tuple[_Ids, _Ids]]:
@@ -85,50 +89,46 @@ def bucket_blocks(texts: Sequence[str], *, bits: int) -> list[tuple[_Ids, _Ids]]
     Returns: pairs of arrays (bucket, row); within a pair the rows ascend.
     """
     codes = _codes(chr(_SEPARATOR).join(clean(text) for text in texts) + chr(_SEPARATOR))
-    ids, rows = _blocks(codes, bits=bits, several=True)
-    return list(zip(ids, rows, strict=True))
+    hashes, rows = _hashes(codes, several=True)
+    return [(_finish(block, bits=bits), block_rows) for block, block_rows in zip(hashes, rows, strict=True)]
 
 
 def _codes(text: str) -> _U64:
     if text.isascii():
-        codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.uint64)
-    else:
-        codes = np.frombuffer(text.encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
-    codes[(codes >= _ZERO) & (codes <= _ZERO + 9)] = _ZERO
-    return codes
+        return np.frombuffer(text.encode("ascii").translate(_ASCII_DIGITS), np.uint8).astype(np.uint64)
+    return np.frombuffer(text.translate(_DIGITS).encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
 
 
-def _blocks(codes: _U64, *, bits: int, several: bool) -> tuple[list[_Ids], list[_Ids]]:
-    """Hashes by order; with `several`, n-grams across a separator are left out and rows are given."""
-    shift = np.uint64(64 - bits)
+def _hashes(codes: _U64, *, several: bool) -> tuple[list[_U64], list[_Ids]]:
+    """Seeded hashes by order; with `several`, n-grams across a separator are left out and rows are given."""
     size = len(codes)
-    ids: list[_Ids] = []
+    hashes: list[_U64] = []
     rows: list[_Ids] = []
-    separators = codes == _SEPARATOR
-    row = np.cumsum(separators) if several else None
+    separators = codes == _SEPARATOR if several else None
+    row = np.cumsum(separators) if separators is not None else None
     rolling = codes
     for order in range(2, CHARACTER_ORDERS[-1] + 1):
         if size < order:
             break
         rolling = rolling[:-1] * _PRIME + codes[order - 1 :]
         hashed = rolling
-        if row is not None:
+        if row is not None and separators is not None:
             inside = (row[order - 1 :] == row[: size - order + 1]) & ~separators[: size - order + 1]
             hashed = rolling[inside]
             rows.append(row[: size - order + 1][inside])
-        ids.append(_finish(hashed, np.uint64(order), shift))
-    kinds = _CLASS[np.minimum(codes, _PLANE - 1).astype(np.int64)]
+        hashes.append(hashed + _ORDER_SEEDS[order])
+    kinds = _CLASS[np.minimum(codes, _LAST)]
     before, after = kinds[:-1], kinds[1:]
     edge = (before != after) | (after == _IDEOGRAPH)
-    starts = np.flatnonzero(edge & (after != _OTHER)) + 1
-    ends = np.flatnonzero(edge & (before != _OTHER)) + 1
+    starts = (edge & (after != _OTHER)).nonzero()[0] + 1
+    ends = (edge & (before != _OTHER)).nonzero()[0] + 1
     if len(starts) == 0:
-        return ids, rows
+        return hashes, rows
     sums = np.empty(size + 1, np.uint64)
     sums[0] = 0
-    np.cumsum((codes + np.uint64(7)) * _POWERS[:size], out=sums[1:])
+    np.cumsum((codes + _WORD_OFFSET) * _POWERS[:size], out=sums[1:])
     words = (sums[ends] - sums[starts]) * _INVERSES[starts]
-    ids.append(_finish(words, _WORD_SEED, shift))
+    hashes.append(words + _WORD_SEED)
     if row is not None:
         word_rows = row[starts]
         rows.append(word_rows)
@@ -138,13 +138,13 @@ def _blocks(codes: _U64, *, bits: int, several: bool) -> tuple[list[_Ids], list[
             together = word_rows[1:] == word_rows[:-1]
             pairs = pairs[together]
             rows.append(word_rows[:-1][together])
-        ids.append(_finish(pairs, _PAIR_SEED, shift))
-    return ids, rows
+        hashes.append(pairs + _PAIR_SEED)
+    return hashes, rows
 
 
-def _finish(hashes: _U64, seed: np.uint64, shift: np.uint64) -> _Ids:
-    mixed = (hashes + seed) * _MIX_1
+def _finish(seeded: _U64, *, bits: int) -> _Ids:
+    mixed = seeded * _MIX_1
     mixed ^= mixed >> _SHIFT
     mixed *= _MIX_2
-    mixed >>= shift
-    return mixed.astype(np.int64)
+    mixed >>= np.uint64(64 - bits)
+    return mixed.view(np.int64)

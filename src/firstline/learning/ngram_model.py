@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstline.core.verdict import Prediction
-from firstline.learning.calibration import calibrate
+from firstline.learning.calibration import calibrate, calibrate_one
 from firstline.learning.features import MAX_CHARACTERS, bucket_blocks, buckets
 
 RECIPE: Final = "ngram.v1"
@@ -47,7 +47,7 @@ class NgramModel:
     def predict(self, text: str) -> Prediction:
         """Category probabilities and language of one text."""
         rows = self.table.take(buckets(text, bits=self.bits), axis=0)
-        return self._prediction(np.add.reduce(rows, axis=0, dtype=np.float32))
+        return self._prediction(np.ones(len(rows), np.float32) @ rows)
 
     def predict_many(self, texts: Sequence[str]) -> list[Prediction]:
         """The same for several texts, faster for each."""
@@ -84,15 +84,15 @@ class NgramModel:
         ]
 
     def _prediction(self, sums: NDArray[np.float32]) -> Prediction:
-        scores = (sums[:-1] / max(float(sums[-1]), 1e-6) ** 0.5 + self.bias).astype(np.float64)
+        scores: list[float] = (sums[:-1] / max(float(sums[-1]), 1e-6) ** 0.5 + self.bias).tolist()
         count = len(self.categories)
-        category = calibrate(scores[:count], self.temperature)
-        language = calibrate(scores[count:], _LANGUAGE_TEMPERATURE)
-        best = int(language.argmax())
+        category = calibrate_one(scores[:count], self.temperature)
+        language = calibrate_one(scores[count:], _LANGUAGE_TEMPERATURE)
+        likeliest = max(language)
         return Prediction(
             self.name,
-            dict(zip(self.categories, category.tolist(), strict=True)),
-            self.languages[best] if language[best] >= LANGUAGE_PROBABILITY else None,
+            dict(zip(self.categories, category, strict=True)),
+            self.languages[language.index(likeliest)] if likeliest >= LANGUAGE_PROBABILITY else None,
         )
 
 
