@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from rich.table import Table
@@ -22,7 +22,9 @@ from firstline.ports.storage import Account, ApiKey, KeyNotFound
 from firstline.settings import Settings, load_settings
 from firstline.usecases.accounts import FREE, Accounts, NewKey, valid_email
 
-ACTOR = "cli"
+ACTOR: Final = "cli"
+_NARROW_WIDTH: Final = 36 + 13 + 7 + 3 * 2
+"""Columns of the narrow table beside the e-mail addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +181,9 @@ def _print_table(found: Sequence[tuple[ApiKey, Account]]) -> None:
     wide = console.width >= 120
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("id", no_wrap=True, min_width=36)
-    table.add_column("key", no_wrap=True, min_width=12)
-    table.add_column("e-mail", overflow="ellipsis", no_wrap=True)
+    table.add_column("key", no_wrap=True, min_width=13)
+    room = None if wide else max(console.width - _NARROW_WIDTH, 6)
+    table.add_column("e-mail", overflow="ellipsis", no_wrap=True, max_width=room)
     table.add_column("state", no_wrap=True, min_width=7)
     if wide:
         table.add_column("name", overflow="ellipsis", no_wrap=True)

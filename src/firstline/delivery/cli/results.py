@@ -17,6 +17,9 @@ from firstline.core.verdict import Source, Verdict
 from firstline.delivery.cli.formats import Output
 from firstline.delivery.cli.terminal import printable
 
+_WIDE: Final = 110
+"""Columns of a terminal from which on the table has the language too."""
+
 _SHARED: Final = ("probability", "needs_review", "source", "language", "rules")
 _OWN: Final = {
     Contract.CLASSIFIER: ("category", "priority"),
@@ -127,7 +130,7 @@ class _Csv:
     def write(self, outcomes: Sequence[Outcome]) -> None:
         buffer = io.StringIO(newline="")
         writer = csv.DictWriter(buffer, [*columns_of(self.contract), "error"], lineterminator="\n")
-        if not self.has_header:
+        if not self.has_header:  # an input without rows is answered with the header alone
             writer.writeheader()
             self.has_header = True
         for outcome in outcomes:
@@ -148,14 +151,28 @@ class _Table:
     has_header: bool = False
 
     def write(self, outcomes: Sequence[Outcome]) -> None:
-        if not outcomes:
-            return
-        table = Table(
-            box=None, show_header=not self.has_header, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold"
-        )
+        table = self._new_table(outcomes)
+        for outcome in outcomes:
+            if outcome.verdict is not None:
+                table.add_row(*self._cells(outcome, outcome.verdict))
+                continue
+            if table.row_count:
+                self.console.print(table)
+                table = self._new_table(outcomes)
+            problem = printable(outcome.problem or "")
+            self.console.print(Text.assemble((f"{outcome.line:>4}  ", "dim"), (f"failed: {problem}", "red")))
+        if table.row_count:
+            self.console.print(table)
+
+    @property
+    def _wide(self) -> bool:
+        return self.console.width >= _WIDE
+
+    def _new_table(self, outcomes: Sequence[Outcome]) -> Table:
+        table = Table(box=None, show_header=not self.has_header, header_style="bold", expand=True)
+        table.pad_edge, table.padding = False, (0, 2, 0, 0)
         self.has_header = True
-        wide = self.console.width >= 110
-        table.add_column("line", width=max(4, len(str(outcomes[-1].line))), justify="right", no_wrap=True)
+        table.add_column("line", width=max(4, len(str(outcomes[-1].line) if outcomes else "")), justify="right")
         table.add_column("message", ratio=3, no_wrap=True, overflow="ellipsis")
         if self.contract is Contract.CLASSIFIER:
             table.add_column("category", width=15, no_wrap=True)
@@ -163,28 +180,25 @@ class _Table:
             table.add_column("decision", width=20, no_wrap=True)
         table.add_column("priority", width=8, no_wrap=True)
         table.add_column("prob." if self.contract is Contract.CLASSIFIER else "churn", width=5, justify="right")
-        if wide:
+        if self._wide:
             table.add_column("lang", width=4, no_wrap=True)
         table.add_column("why", ratio=2, no_wrap=True, overflow="ellipsis")
-        table.expand = True
-        for outcome in outcomes:
-            table.add_row(*self._cells(outcome, wide=wide))
-        self.console.print(table)
+        return table
 
-    def _cells(self, outcome: Outcome, *, wide: bool) -> list[Text]:
-        line, text = Text(str(outcome.line), "dim"), Text(printable(outcome.text or "")[:200])
-        verdict = outcome.verdict
-        if verdict is None:
-            text = text if outcome.text else Text("–", "dim")
-            blank = [Text("–", "dim"), Text(""), *([Text("")] if wide else [])]
-            return [line, text, Text("failed", "red"), *blank, Text(printable(outcome.problem or ""), "red")]
+    def _cells(self, outcome: Outcome, verdict: Verdict) -> list[Text]:
         if self.contract is Contract.CLASSIFIER:
             what, figure = Text(printable(verdict.category)), verdict.probability
         else:
             what, figure = Text(verdict.decision.value, _DECISION_STYLE[verdict.decision]), verdict.churn_risk
-        language = [Text(verdict.language or "–", "dim")] if wide else []
-        priority = Text(verdict.priority.value, _PRIORITY_STYLE[verdict.priority])
-        return [line, text, what, priority, Text(f"{figure:.2f}"), *language, _why(verdict)]
+        return [
+            Text(str(outcome.line), "dim"),
+            Text(printable(outcome.text or "")[:200]),
+            what,
+            Text(verdict.priority.value, _PRIORITY_STYLE[verdict.priority]),
+            Text(f"{figure:.2f}"),
+            *([Text(verdict.language or "–", "dim")] if self._wide else []),
+            _why(verdict),
+        ]
 
 
 def _why(verdict: Verdict) -> Text:

@@ -12,22 +12,22 @@ from typing import Any, Final
 
 import orjson
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from firstline.core.folding import fold_characters, views
 from firstline.core.message import Facts, Message, facts_of
 from firstline.core.policy import NO_FLOOR, floor_of
 from firstline.core.rules import Conditions, Match, Rule, RuleBook
-from firstline.core.taxonomy import Channel, Contract, Signal, UserPlan
+from firstline.core.taxonomy import Channel, Contract, Decision, Signal, UserPlan
 from firstline.core.verdict import Verdict
 from firstline.delivery.cli.rows import Row, RowInvalid, message_of
-from firstline.delivery.cli.terminal import Mistake, output, printable
+from firstline.delivery.cli.terminal import Mistake, output, paragraph, printable
 from firstline.delivery.cli.triage import build_triage
 from firstline.settings import load_settings
 
 Span = tuple[int, int]
 _PIECE: Final = re.compile(r"[^\W_]{3,}")
+_GROUP: Final = re.compile(r"\(([^()]*)\)")
 _STYLE: Final = "bold yellow"
 
 
@@ -93,7 +93,7 @@ def findings_of(book: RuleBook, message: Message, verdict: Verdict) -> list[Find
     bare = RuleBook(replace(rule, guards=(), guard_patterns=(), when=Conditions()) for rule in near)
     for match in bare.evaluate(message.text, facts, language=verdict.language):
         rule = rules[match.rule]
-        held = _missing_condition(rule.when, facts, verdict.language) or "one of its guards (unless) is there"
+        held = _missing_condition(rule.when, facts, verdict.language) or "a guard (unless) overlaps these words"
         findings.append(
             Finding(rule, match.spans, _terms(rule, message.text, facts, match), _effect(match, facts), held)
         )
@@ -142,7 +142,7 @@ def _effect(match: Match, facts: Facts) -> str:
         frozenset({match.signal} if match.signal else ()), plan=facts.plan, history_count=facts.history_count
     ).raised(decision=match.then.decision, priority=match.then.priority)
     if floor != NO_FLOOR:
-        parts.append(f"at least {floor.decision}, {floor.priority}")
+        parts.append(f"at least {'' if floor.decision is Decision.IGNORE else f'{floor.decision}, '}{floor.priority}")
     elif match.signal is Signal.SPAM:
         parts.append("ignore, unless something else speaks for the message")
     elif match.signal is not None:
@@ -184,7 +184,7 @@ def _print(
     if verdict.needs_review:
         rows.append(("review", "a person should look at it"))
     for name, value in rows:
-        console.print(Padding(Text(f"{name:<11}{printable(value)}"), (0, 0, 0, 2)), soft_wrap=False)
+        paragraph(console, name, value, indent=2, width=11)
 
 
 def _marked(text: str, spans: Sequence[Span], console: Console) -> Text:
@@ -221,11 +221,21 @@ def _print_finding(console: Console, finding: Finding, text: str) -> None:
     quoted = ", ".join(f"“{printable(text[start:end])}” at {start + 1}–{end}" for start, end in finding.spans[:5])
     lines = [("words", quoted)]
     if finding.terms:
-        shown = ", ".join(finding.terms[:4])
+        shown = ", ".join(_shortened(term) for term in finding.terms[:4])
         lines.append(("term", shown if len(finding.terms) <= 4 else f"{shown} and {len(finding.terms) - 4} more"))
-    lines.append(("not in force" if held else "effect", finding.held_back or finding.effect))
+    lines.append(("held by" if held else "effect", finding.held_back or finding.effect))
     for name, value in lines:
-        console.print(Padding(Text(f"{name + ': '}{value}", "dim" if held else ""), (0, 0, 0, 4)))
+        paragraph(console, name, value, indent=4, width=9, style="dim" if held else "")
+
+
+def _shortened(term: str) -> str:
+    """A term with its long lists of alternatives cut."""
+
+    def cut(group: re.Match[str]) -> str:
+        choices = group[1].split("|")
+        return group[0] if len(choices) <= 3 else f"({'|'.join(choices[:2])}|…)"
+
+    return _GROUP.sub(cut, term)
 
 
 def _data(message: Message, findings: Sequence[Finding], verdict: Verdict, category: Verdict) -> dict[str, Any]:

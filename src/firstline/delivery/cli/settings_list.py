@@ -8,10 +8,9 @@ from typing import Any
 import orjson
 from dotenv import dotenv_values
 from pydantic import SecretStr
-from rich.padding import Padding
 from rich.text import Text
 
-from firstline.delivery.cli.terminal import output, printable
+from firstline.delivery.cli.terminal import output, paragraph, printable
 from firstline.settings import Settings, load_settings, variable_names
 
 ENV_FILE = Path(".env")
@@ -29,7 +28,9 @@ def show_settings(*, as_json: bool) -> None:
         return
     console = output()
     for setting in found:
-        value = "not set" if setting["value"] is None else printable(str(setting["value"])) or "''"
+        value = "not set" if setting["value"] in (None, "") else printable(str(setting["value"]))
+        if isinstance(setting["value"], bool):
+            value = value.lower()
         is_default = setting["from"] == "default"
         line = Text.assemble(
             (setting["name"], "bold"),
@@ -37,9 +38,9 @@ def show_settings(*, as_json: bool) -> None:
             (value, "" if is_default else "green"),
             ("" if is_default else f"  from {setting['from']}", "dim"),
         )
-        console.print(line)
+        console.print(line, soft_wrap=True)
         also = f" Also read: {', '.join(setting['also'])}." if setting["also"] else ""
-        console.print(Padding(Text(f"{setting['description']}{also}", "dim"), (0, 0, 0, 4)))
+        paragraph(console, "", f"{setting['description']}{also}", indent=4, width=0, style="dim")
 
 
 def _setting(settings: Settings, field: str, names: tuple[str, ...]) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """What the commands share about the terminal: consoles, exit codes, mistakes, and text that is safe to print."""
 
 import sys
+import textwrap
 from typing import Final, NoReturn
 
 from rich.console import Console
+from rich.text import Text
 
 FOUND_WRONG: Final = 1
 MISTAKE: Final = 2
@@ -42,6 +44,19 @@ def messages() -> Console:
 def say(text: str = "") -> None:
     """A line on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def paragraph(console: Console, name: str, text: str, *, indent: int, width: int, style: str = "") -> None:
+    """Print a name and a text beside it, wrapped to the console with the text under itself.
+
+    Args:
+        indent: columns before the name.
+        width: columns that the name takes, with the space after it.
+    """
+    room = max(console.width - indent - width, 20)
+    for number, line in enumerate(textwrap.wrap(printable(text), room, break_on_hyphens=False) or [""]):
+        beginning = name if number == 0 else ""
+        console.print(Text(f"{'':{indent}}{beginning:<{width}}{line}", style), soft_wrap=True)
 
 
 def printable(text: str) -> str:
