@@ -21,6 +21,7 @@ MAX_FILE_BYTES: Final = 1 << 20
 MAX_TERMS: Final = 500
 MAX_TERM_LENGTH: Final = 1000
 MAX_ACTION_LENGTH: Final = 500
+MAX_DEPTH: Final = 20
 
 _RE2_PREFIX: Final = "re2"
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -88,8 +89,14 @@ def parse_pack(text: str, *, source: str, check_terms: bool = True) -> tuple[Rul
     Raises: RulePackInvalid.
     """
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_LOADER)):
-            raise RulePackInvalid(f"{source}: aliases are not allowed")
+        depth = 0
+        for event in yaml.parse(text, Loader=_LOADER):
+            if isinstance(event, yaml.AliasEvent):
+                raise RulePackInvalid(f"{source}: aliases are not allowed")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:  # composing deeper ones overflows the C stack
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise RulePackInvalid(f"{source}:{line}: nesting is deeper than {MAX_DEPTH}")
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
