@@ -1,0 +1,115 @@
+"""The term language, row by row as docs/rules.md defines it."""
+
+import re
+
+import pytest
+
+from firstline.core.message import Message, facts_of
+from firstline.core.rules import Rule, RuleBook
+from firstline.core.taxonomy import Contract, Signal
+from firstline.core.terms import TermInvalid, compile_term, words_in
+
+
+def found(term: str, text: str) -> list[str]:
+    """The pieces of a text that a term matches."""
+    book = RuleBook([Rule("t/t", Signal.LEGAL, (term,))])
+    matches = book.evaluate(text, facts_of(Message(text, Contract.DECISION)))
+    return [text[start:end] for match in matches for start, end in match.spans]
+
+
+@pytest.mark.parametrize(
+    ("term", "text", "piece"),
+    [
+        ("legal action", "We take LEGAL action!", "LEGAL action"),
+        ("legal action", "a legal-action team", "legal-action"),
+        ("i'll sue", "i ll sue", "i ll sue"),
+        ("i ll sue", "Now I’ll sue", "I’ll sue"),
+        ("e-mail", "an e mail", "e mail"),
+        ("lawyer*", "two lawyers", "lawyers"),
+        ("lawyer*", "a lawyer", "lawyer"),
+        ("*anwalt", "Mein Rechtsanwalt", "Rechtsanwalt"),
+        ("*anwalt", "Mein Anwalt", "Anwalt"),
+        ("*anwalt*", "des Rechtsanwalts", "Rechtsanwalts"),
+        ("(sue|take to court)", "I take to court", "take to court"),
+        ("(sue|take to court) you", "sue you", "sue you"),
+        ("[really] sue", "sue", "sue"),
+        ("[really] sue", "really sue", "really sue"),
+        ("will [really|surely] sue", "will surely sue", "will surely sue"),
+        ("hire .. lawyer", "hire lawyer", "hire lawyer"),
+        ("hire .. lawyer", "hire one good local lawyer", "hire one good local lawyer"),
+        (
+            "refund ... lawyer",
+            "refund me or you shall hear from my lawyer",
+            "refund me or you shall hear from my lawyer",
+        ),
+        ("refund … lawyer", "refund or lawyer", "refund or lawyer"),
+        ("律师", "我要找律师", "律师"),
+        ("律师", "找 律 师", "律 师"),
+        ("起诉...法院", "起诉你到法院去", "起诉你到法院"),
+        ("弁護士", "弁護士に相談", "弁護士"),
+        ("법적 조치", "법적조치를 하겠다", "법적조치를"),
+        ("법적 조치", "법적 조치", "법적 조치"),
+        ("محامي", "والمحامي هنا", "والمحامي"),
+        ("café", "CAFE", "CAFE"),
+        ("cafe", "Café", "Café"),
+        ("STRASSE", "die Straße", "Straße"),
+        ("ёлка", "елка", "елка"),
+    ],
+)
+def test_a_term_matches(term: str, text: str, piece: str) -> None:
+    assert found(term, text) == [piece]
+
+
+@pytest.mark.parametrize(
+    ("term", "text"),
+    [
+        ("sue", "This issue, a tissue and some courtesy"),
+        ("legal action", "action legal"),
+        ("e-mail", "email"),
+        ("lawyer*", "outlawyer"),
+        ("*anwalt", "Anwaltskosten"),
+        ("hire .. lawyer", "hire one good local honest lawyer"),
+        ("hire .. lawyer", "We hire. Lawyer"),
+        ("refund ... lawyer", "A refund. My lawyer is nice."),
+        ("refund ... lawyer", "A refund\n\nlawyer"),
+        ("(sue|take to court) you", "take to you"),
+        ("법적", "불법적이다"),
+        ("суд", "судьба"),
+        ("rembours", "remboursé"),
+    ],
+)
+def test_a_term_does_not_match(term: str, text: str) -> None:
+    assert found(term, text) == []
+
+
+@pytest.mark.parametrize(
+    ("term", "problem"),
+    [
+        ("...", "at least one letter"),
+        ("(|)", "at least one letter"),
+        ("... sue", "cannot begin or end with a gap"),
+        ("sue ..", "cannot begin or end with a gap"),
+        ("(sue", "')' is missing"),
+        ("[sue", "']' is missing"),
+        ("(sue]", "')' is missing"),
+        ("sue)", "unexpected ')'"),
+        ("sue | court", "unexpected '|'"),
+        ("(sue|)", "empty"),
+        ("() sue", "empty"),
+        ("[really]", "empty"),
+        ("s*e", "beginning or the end"),
+    ],
+)
+def test_a_term_that_cannot_be_meant_is_refused_with_a_reason(term: str, problem: str) -> None:
+    with pytest.raises(TermInvalid, match=re.escape(problem)):
+        compile_term(term)
+
+
+def test_the_words_of_a_term_are_its_plain_words_folded() -> None:
+    assert list(words_in("(Séé|take to court) .. lawyer*")) == ["see", "take", "to", "court"]
+
+
+def test_every_anchor_group_is_found_in_what_the_term_matches() -> None:
+    term = compile_term("(sue|take to court) ... lawyer*")
+    text = " take to court my lawyers "
+    assert all(any(piece in text for piece in group) for group in term.anchors)
