@@ -68,6 +68,7 @@ class Metrics:
         for provider in ("gemini", "openai"):
             self.breaker_state.labels(provider).set(0)
         self._http: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+        self._verdicts: dict[tuple[str, str, str, str], tuple[Any, Any]] = {}
 
     def observe_http(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; label children are kept, which saves most of the cost."""
@@ -81,6 +82,17 @@ class Metrics:
             )
         children[0].inc()
         children[1].observe(seconds)
+
+    def count_verdict(self, contract: str, category: str, source: str, decision: str) -> None:
+        """Count one verdict; label children are kept here too."""
+        children = self._verdicts.get((contract, category, source, decision))
+        if children is None:
+            children = self._verdicts[contract, category, source, decision] = (
+                self.classifications.labels(contract, category, source),
+                self.decisions.labels(contract, decision),
+            )
+        for child in children:
+            child.inc()
 
 
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})

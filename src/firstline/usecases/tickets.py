@@ -54,6 +54,47 @@ class Keeping:
     text: bool = True
 
 
+class _Predictions:
+    """Asks the model once for all texts that arrive in the same turn of the event loop.
+
+    The model takes a quarter of the time per text when it is asked for several. A text that comes alone waits for
+    nothing.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self._waiting: list[tuple[str, asyncio.Future[Prediction]]] = []
+
+    async def predict(self, text: str) -> Prediction:
+        """Raises: whatever the classifier raises for this text."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._answer)
+        future: asyncio.Future[Prediction] = loop.create_future()
+        self._waiting.append((text, future))
+        return await future
+
+    def _answer(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if len(waiting) > 1:
+            try:
+                found = self._classifier.predict_many([text for text, _ in waiting])
+            except Exception:  # ask for each alone, so that only the one at fault fails
+                pass
+            else:
+                for (_, future), prediction in zip(waiting, found, strict=True):
+                    if not future.done():
+                        future.set_result(prediction)
+                return
+        for text, future in waiting:
+            if future.done():
+                continue
+            try:
+                future.set_result(self._classifier.predict(text))
+            except Exception as error:  # handed to the one who waits for it
+                future.set_exception(error)
+
+
 class Triage:
     """Decides on messages and stores what it decided.
 
@@ -74,6 +115,7 @@ class Triage:
     ) -> None:
         self._journal = journal
         self._classifier = classifier
+        self._predictions = _Predictions(classifier)
         self._clock = clock
         self._identities = identities
         self._keeping = keeping
@@ -103,7 +145,9 @@ class Triage:
 
         Raises: JournalUnavailable when it cannot be stored; whatever a bug raises.
         """
-        return await self._store(message, self.decide(message), caller, charge, received_at_us)
+        prediction = await self._predictions.predict(message.text)
+        verdict = self._settle(message, prediction, self.rules)
+        return await self._store(message, verdict, caller, charge, received_at_us)
 
     async def triage_safely(self, message: Message, *, caller: Caller, charge: Charge, received_at_us: int) -> Triaged:
         """The same, but a fault of our own gives an escalated verdict for manual review instead of an error.
@@ -111,7 +155,8 @@ class Triage:
         Raises: JournalUnavailable when it cannot be stored.
         """
         try:
-            verdict = self.decide(message)
+            prediction = await self._predictions.predict(message.text)
+            verdict = self._settle(message, prediction, self.rules)
         except Exception:  # whatever it was, no message may be lost to it
             verdict = emergency_verdict()
         return await self._store(message, verdict, caller, charge, received_at_us)

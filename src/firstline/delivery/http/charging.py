@@ -61,7 +61,10 @@ async def charged(
         if isinstance(error, ErrorReply):
             error.headers.update(limit_headers(charge.plan, uses))
         raise
-    response.headers.update(limit_headers(charge.plan, charge.granted.uses))
+    response.raw_headers.extend(
+        (name.lower().encode(), value.encode())
+        for name, value in limit_headers(charge.plan, charge.granted.uses).items()
+    )
     return response
 
 

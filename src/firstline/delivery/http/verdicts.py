@@ -25,8 +25,7 @@ def shared_members(done: Triaged) -> dict[str, Any]:
 def count(metrics: Metrics, contract: Contract, verdict: Verdict, *, known: frozenset[str]) -> None:
     """Count a verdict; a category outside `known` counts as `custom`, so that labels stay bounded."""
     category = verdict.category if verdict.category in known else "custom"
-    metrics.classifications.labels(contract.value, category, verdict.source.value).inc()
-    metrics.decisions.labels(contract.value, verdict.decision.value).inc()
+    metrics.count_verdict(contract.value, category, verdict.source.value, verdict.decision.value)
     if verdict.needs_review:
         metrics.reviews.labels(contract.value).inc()
     if verdict.evidence is not None and verdict.evidence.matches:
