@@ -250,7 +250,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A part of a body."""
-        self._silent = 0
+        self._silent = -self._chunk  # this chunk was not silent
         super().on_body(body)
 
     def on_message_complete(self) -> None:
