@@ -65,7 +65,6 @@ def _documented(spec: RouteSpec) -> APIRoute:
 
     endpoint.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     endpoint.__name__ = spec.handler.__name__.strip("_")
-    endpoint.__doc__ = spec.handler.__doc__
     return APIRoute(
         spec.path,
         endpoint,
@@ -73,13 +72,8 @@ def _documented(spec: RouteSpec) -> APIRoute:
         response_model=spec.gives,
         status_code=spec.status,
         tags=[spec.tag],
-        summary=_title(spec.handler.__name__),
+        summary=(spec.handler.__doc__ or "").partition(".")[0],
         operation_id=f"{spec.tag.split()[-1].lower()}_{spec.handler.__name__}",
         responses={status: {"model": model, "description": _REASONS[status]} for status, model in spec.errors.items()},
         response_class=PlainTextResponse if spec.gives is None else JSONResponse,
     )
-
-
-def _title(name: str) -> str:
-    words = name.strip("_").replace("_", " ")
-    return words[:1].upper() + words[1:]

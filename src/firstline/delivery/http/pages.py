@@ -30,6 +30,7 @@ _LANDING: Final = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>firstline</title>
+<link rel="icon" href="/docs/assets/favicon.png">
 <style>
 :root {{
   color-scheme: light dark;
@@ -51,8 +52,9 @@ li {{ margin: .3rem 0; }}
 <h1>firstline</h1>
 <p class="lead">Triage for customer messages. Version {version}, operational.</p>
 <p>Ask it:</p>
-<pre><code>curl -X POST {base}/v1/decision -H "Content-Type: application/json" \\
-  -d '{{"message": "This is unacceptable. I will contact my lawyer if not resolved."}}'</code></pre>
+<pre><code>curl {base}/v1/decision \\
+  -H "Authorization: Bearer $KEY" \\
+  -d '{{"message": "I will call my lawyer"}}'</code></pre>
 <ul>
 <li><a href="/docs">Interactive documentation</a> and <a href="/redoc">reference</a></li>
 <li><a href="/v1/pricing">Plans</a></li>
