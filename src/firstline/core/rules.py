@@ -202,27 +202,35 @@ class RuleBook:
 
     def _hits_in_words(self, words: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         """Rules and where they hit. No term and no guard reaches across a sentence, so each is searched alone."""
+        sentences = words.split(_SENTENCE_END)
+        if len(sentences) > 1 and next(self._candidates_in(words), None) is None:
+            return
         begin = 0
-        for sentence in words.split(_SENTENCE_END):
+        for sentence in sentences:
             for number, hits in self._hits_in_sentence(b" %b " % sentence if begin else sentence + b" "):
                 shift = max(begin - 1, 0)
                 yield number, [(start + shift, end + shift) for start, end in hits]
             begin += len(sentence) + len(_SENTENCE_END)
 
     def _hits_in_sentence(self, words: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        for number, pattern, _ in self._candidates_in(words):
+            hits = self._expressions.spans(pattern, words)
+            guard = self._guards.get(_name(self.rules[number])) if hits else None
+            if guard is not None:
+                hits = _not_overlapped(hits, self._expressions.spans(guard, words), shared=1)
+            if hits:
+                yield number, hits
+
+    def _candidates_in(self, words: bytes) -> Iterator[_Candidate]:
+        """Terms that may match: all that do, and some that do not. What a sentence has, the text around it has."""
         present = frozenset(self._anchors.match(words))
-        for anchor in present:
-            for number, pattern, others in self._candidates.get(anchor, ()):
-                for group in others:
+        for anchor in self._candidates.keys() & present:
+            for candidate in self._candidates[anchor]:
+                for group in candidate.others:
                     if group.isdisjoint(present):
                         break
                 else:
-                    hits = self._expressions.spans(pattern, words)
-                    guard = self._guards.get(_name(self.rules[number])) if hits else None
-                    if guard is not None:
-                        hits = _not_overlapped(hits, self._expressions.spans(guard, words), shared=1)
-                    if hits:
-                        yield number, hits
+                    yield candidate
 
     def _hits_in_text(self, text: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         for index in self._text_set.match(text):

@@ -1,6 +1,7 @@
 """Triage: a message in, a stored verdict out."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -77,15 +78,11 @@ class _Predictions:
     def _answer(self) -> None:
         waiting, self._waiting = self._waiting, []
         if len(waiting) > 1:
-            try:
+            with contextlib.suppress(Exception):  # each is then asked for alone, so that only the one at fault fails
                 found = self._classifier.predict_many([text for text, _ in waiting])
-            except Exception:  # ask for each alone, so that only the one at fault fails
-                pass
-            else:
                 for (_, future), prediction in zip(waiting, found, strict=True):
                     if not future.done():
                         future.set_result(prediction)
-                return
         for text, future in waiting:
             if future.done():
                 continue

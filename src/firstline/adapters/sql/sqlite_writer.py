@@ -82,6 +82,7 @@ class SqliteWriter:
         self._on_foreign_change = on_foreign_change
         self._queue: deque[_Write] = deque()
         self._wake = threading.Event()
+        self._waking = False
         self._closing = False
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -129,9 +130,15 @@ class SqliteWriter:
         if len(self._queue) >= MAX_QUEUED:
             raise JournalUnavailable("too many writes are waiting")
         self._queue.append(write)
-        if not self._wake.is_set():
-            self._wake.set()
+        if not self._waking and self._loop is not None:
+            # Only once every request of this turn of the event loop has queued its record: they are one group then.
+            self._waking = True
+            self._loop.call_soon(self._wake_up)
         return await write.future
+
+    def _wake_up(self) -> None:
+        self._waking = False
+        self._wake.set()
 
     def _run(self) -> None:
         connection: Connection | None = None

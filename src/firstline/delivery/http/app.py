@@ -21,7 +21,6 @@ from firstline.delivery.http.openapi import openapi_document
 from firstline.delivery.http.replies import ErrorReply, error_reply, json_reply
 from firstline.delivery.http.routes import Handler, RouteSpec, route_table
 
-
 GC_THRESHOLDS: Final = (20_000, 20, 20)
 """A request makes objects that die with it, so collecting every 700 of them finds nothing and costs 4 % of the CPU."""
 
