@@ -22,14 +22,14 @@ from firstline.adapters.sql.migrate import migrate
 from firstline.adapters.sql.sql_storage import SqlStorage, write_directly
 from firstline.adapters.sql.sqlite_writer import SqliteWriter
 from firstline.adapters.system import SystemClock, SystemIdentities
-from firstline.adapters.telemetry import Metrics, open_log
+from firstline.adapters.telemetry import Metrics, fault_fields, open_log
 from firstline.core.policy import Policy
 from firstline.core.rules import RuleBook
 from firstline.ports.classifier import Classifier
 from firstline.ports.clock import Clock, Identities
 from firstline.ports.journal import Journal
 from firstline.ports.limiter import Limiter
-from firstline.ports.storage import AuditEntry, EmailTaken, Storage, StorageUnavailable
+from firstline.ports.storage import EmailTaken, Storage, StorageUnavailable
 from firstline.settings import Environment, Settings
 from firstline.usecases.access import ANONYMOUS, DEMO_ACCOUNTS, Access
 from firstline.usecases.accounts import Accounts
@@ -175,7 +175,7 @@ def build(settings: Settings) -> App:
     async def start() -> None:
         writer.start()
         if development:
-            await _ensure_demo_accounts(storage)
+            await _ensure_demo_accounts(app.accounts)
         await _keep_versions(app)
         background.append(asyncio.create_task(_watch_rules(app)))
         background.append(asyncio.create_task(_prune(app)))
@@ -235,6 +235,11 @@ def assemble(
     """Use cases over given adapters; `build` calls it for the server, tests call it with memory adapters."""
     accounts = Accounts(storage, clock, identities)
     metrics = Metrics()
+
+    def on_fault(error: BaseException) -> None:
+        metrics.faults.labels("triage").inc()
+        log.error("fault", route="triage", **fault_fields(error))
+
     triage = Triage(
         journal=journal,
         classifier=engine.classifier,
@@ -243,6 +248,7 @@ def assemble(
         clock=clock,
         identities=identities,
         keeping=Keeping(settings.history, settings.history_text),
+        on_fault=on_fault,
     )
     metrics.build.info({"model": triage.model, "rules": triage.rules.content_hash[:16]})
     return App(
@@ -281,11 +287,10 @@ def _lock(data_dir: Path) -> IO[bytes] | None:
     return handle
 
 
-async def _ensure_demo_accounts(storage: Storage) -> None:
+async def _ensure_demo_accounts(accounts: Accounts) -> None:
     for account in (ANONYMOUS, *DEMO_ACCOUNTS.values()):
-        audit = AuditEntry(f"{int(account.id, 16):032x}", 0, "system", "account.create", account.id)
         with contextlib.suppress(EmailTaken):
-            await storage.add_account(account, None, audit)
+            await accounts.storage.add_account(account, None, accounts.entry("system", "account.create", account.id))
 
 
 async def _keep_versions(app: App) -> None:

@@ -77,7 +77,9 @@ class Settings(BaseSettings):
         0.5, ge=0, le=1, description="A verdict whose probability is under it is flagged for review."
     )
     upgrade_url: str = Field("/v1/pricing", max_length=500, description="Where a 402 answer sends people to subscribe.")
-    docs_url: str = Field("/docs", max_length=500, description="Base of the documentation links in errors.")
+    docs_url: str = Field(
+        "/docs/errors", max_length=500, description="Where the pages of error codes lie; this server has short ones."
+    )
 
     secret_key: SecretStr | None = Field(
         None,

@@ -91,5 +91,5 @@ def index_of_errors() -> str:
 
 
 def body_of(error: PublicError, *, path: str) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(bytes(error_reply(ErrorReply(error), path=path, docs_url="/docs").body))
+    data: dict[str, Any] = json.loads(bytes(error_reply(ErrorReply(error), path=path, docs_url="/docs/errors").body))
     return data

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,13 +109,18 @@ class Triage:
         clock: Clock,
         identities: Identities,
         keeping: Keeping,
+        on_fault: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
+        """Args:
+        on_fault: told of every error of our own that an answer hides.
+        """
         self._journal = journal
         self._classifier = classifier
         self._predictions = _Predictions(classifier)
         self._clock = clock
         self._identities = identities
         self._keeping = keeping
+        self._on_fault = on_fault
         self.rules = rules
         self.policy = policy
         self._policy_hash = policy.content_hash
@@ -154,7 +159,8 @@ class Triage:
         try:
             prediction = await self._predictions.predict(message.text)
             verdict = self._settle(message, prediction, self.rules)
-        except Exception:  # whatever it was, no message may be lost to it
+        except Exception as error:  # whatever it was, no message may be lost to it
+            self._on_fault(error)
             verdict = emergency_verdict()
         return await self._store(message, verdict, caller, charge, received_at_us)
 
@@ -198,7 +204,8 @@ class Triage:
             for message in messages:
                 try:
                     found.append(self.decide(message))
-                except Exception:  # this one
+                except Exception as error:  # this one
+                    self._on_fault(error)
                     found.append(None)
             return found
 

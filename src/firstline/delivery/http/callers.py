@@ -45,7 +45,7 @@ class AddressLimiter:
     """Fixed windows per client address, for what has no account: wrong keys and registrations."""
 
     def __init__(self, *, limit: int, window_s: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._window_us = window_s * MICROSECONDS
         self._attempts: OrderedDict[str, _Attempts] = OrderedDict()
 
@@ -61,7 +61,7 @@ class AddressLimiter:
             found = self._attempts[address] = _Attempts(now_us + self._window_us, 0)
             self._attempts.move_to_end(address)
         found.count += 1
-        if found.count <= self._limit:
+        if found.count <= self.limit:
             return 0
         return retry_after_s(resets_at_us=found.ends_at_us, now_us=now_us)
 
@@ -151,7 +151,7 @@ class Callers:
         self._app.metrics.auth_failures.labels(refusal.value).inc()
         wait_s = self._failures.spend(self.address(request), now_us=self._app.clock.now_us())
         if wait_s and refusal is not Refusal.MISSING:
-            return too_many_attempts(wait_s)
+            return too_many_attempts(wait_s, limit=self._failures.limit)
         return ErrorReply(_REFUSALS[refusal])
 
     def _is_proxy(self, address: str) -> bool:
@@ -162,12 +162,12 @@ class Callers:
         return any(parsed in network for network in self._proxies)
 
 
-def too_many_attempts(wait_s: int) -> ErrorReply:
-    """429 for an address."""
+def too_many_attempts(wait_s: int, *, limit: int) -> ErrorReply:
+    """429 for an address that may try `limit` times in its window."""
     return ErrorReply(
         TOO_MANY_ATTEMPTS,
         headers={"Retry-After": str(wait_s)},
-        extra={"rate_limit": {"limit": 0, "remaining": 0, "reset_in": wait_s}, "retry_after": wait_s},
+        extra={"rate_limit": {"limit": limit, "remaining": 0, "reset_in": wait_s}, "retry_after": wait_s},
     )
 
 

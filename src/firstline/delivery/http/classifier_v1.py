@@ -140,7 +140,7 @@ class ClassifierV1:
         """A free account with its first key; paid tiers only for operators."""
         wait_s = self._callers.registrations.spend(self._callers.address(request), now_us=self._app.clock.now_us())
         if wait_s:
-            raise too_many_attempts(wait_s)
+            raise too_many_attempts(wait_s, limit=self._callers.registrations.limit)
         found = _validated(RegisterRequest, await _json(request))
         email = valid_email(found.email)
         if email is None:

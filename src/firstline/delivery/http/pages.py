@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from firstline import __version__
 from firstline.bootstrap import App
-from firstline.core.errors import API_KEY_REQUIRED, NOT_FOUND
+from firstline.core.errors import API_KEY_REQUIRED, CATALOGUE, NOT_FOUND
 from firstline.core.message import Message, facts_of
 from firstline.core.taxonomy import Contract, Signal
 from firstline.delivery.http.replies import ErrorReply, json_reply
@@ -24,12 +24,12 @@ _ASSETS: Final = {
     "redoc.standalone.js": "text/javascript",
     "favicon.png": "image/png",
 }
-_LANDING: Final = """<!doctype html>
+_PAGE: Final = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>firstline</title>
+<title>{title}</title>
 <link rel="icon" href="/docs/assets/favicon.png">
 <style>
 :root {{
@@ -49,8 +49,12 @@ li {{ margin: .3rem 0; }}
 </style>
 </head>
 <body><main>
-<h1>firstline</h1>
-<p class="lead">Triage for customer messages. Version {version}, operational.</p>
+<h1>{title}</h1>
+{content}
+</main></body>
+</html>
+"""
+_LANDING: Final = """<p class="lead">Triage for customer messages. Version {version}, operational.</p>
 <p>Ask it:</p>
 <pre><code>curl {base}/v1/decision \\
   -H "Authorization: Bearer $KEY" \\
@@ -58,10 +62,9 @@ li {{ margin: .3rem 0; }}
 <ul>
 <li><a href="/docs">Interactive documentation</a> and <a href="/redoc">reference</a></li>
 <li><a href="/v1/pricing">Plans</a></li>
+<li><a href="/docs/errors">Errors</a></li>
 <li><a href="/health">Health</a></li>
 </ul>
-</main></body>
-</html>
 """
 
 
@@ -76,7 +79,8 @@ class Pages:
         if "text/html" in request.headers.get("accept", ""):
             base = str(request.base_url).rstrip("/")
             safe = "".join(character for character in base if character.isalnum() or character in ":/.-[]")
-            return HTMLResponse(_LANDING.format(version=__version__, base=safe), headers={"Vary": "Accept"})
+            content = _LANDING.format(version=__version__, base=safe)
+            return HTMLResponse(_PAGE.format(title="firstline", content=content), headers={"Vary": "Accept"})
         return json_reply(
             {
                 "status": "operational",
@@ -137,6 +141,22 @@ class Pages:
             redoc_favicon_url="/docs/assets/favicon.png",
             with_google_fonts=False,
         )
+
+    async def errors(self, request: Request) -> Response:
+        """Every public error code."""
+        items = "\n".join(f'<li><a href="/docs/errors/{error.code}">{error.code}</a></li>' for error in CATALOGUE)
+        return HTMLResponse(_PAGE.format(title="Errors", content=f"<ul>\n{items}\n</ul>"))
+
+    async def error(self, request: Request) -> Response:
+        """What one error code means and what to do."""
+        found = next((error for error in CATALOGUE if error.code == request.path_params["code"]), None)
+        if found is None:
+            raise ErrorReply(NOT_FOUND)
+        content = (
+            f'<p class="lead">{found.code}, HTTP {found.status}</p>\n<p>{found.advice}</p>\n'
+            '<p><a href="/docs/errors">All errors</a></p>'
+        )
+        return HTMLResponse(_PAGE.format(title=found.title, content=content))
 
     async def asset(self, request: Request) -> Response:
         """A file of the documentation pages."""

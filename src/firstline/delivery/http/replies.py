@@ -68,9 +68,7 @@ def error_reply(reply: ErrorReply, *, path: str, docs_url: str) -> Response:
         headers.setdefault("Connection", "close")
     if reply.body is not None:
         return json_reply(reply.body, status=error.status, headers=headers)
-    docs = (
-        f"{docs_url.rstrip('/')}#{error.code}" if docs_url.startswith("/") else f"{docs_url.rstrip('/')}/{error.code}"
-    )
+    docs = f"{docs_url.rstrip('/')}/{error.code}"
     if shape is Shape.CLASSIFIER:
         return json_reply(
             {"error": error.title, "message": reply.message, **reply.extra},

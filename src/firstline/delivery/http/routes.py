@@ -116,5 +116,7 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
         RouteSpec("GET", "/metrics", pages.metrics, _SERVICE, media_type="text/plain", errors=_errors(a, 401)),
         RouteSpec("GET", "/docs", pages.docs, _SERVICE, listed=False),
         RouteSpec("GET", "/redoc", pages.redoc, _SERVICE, listed=False),
+        RouteSpec("GET", "/docs/errors", pages.errors, _SERVICE, listed=False),
+        RouteSpec("GET", "/docs/errors/{code}", pages.error, _SERVICE, listed=False),
         RouteSpec("GET", "/docs/assets/{name}", pages.asset, _SERVICE, listed=False),
     ]  # fmt: skip
