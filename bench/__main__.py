@@ -25,9 +25,7 @@ _PARTS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
 def main(arguments: Sequence[str]) -> int:
     """Measure and print; 0 unless something could not run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"any of {', '.join(_PARTS)}; all of them by default"
-    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(_PARTS)}; all of them by default")
     parser.add_argument("--quick", action="store_true", help="a short run, for a first impression")
     options = parser.parse_args(arguments)
     unknown = [part for part in options.parts if part not in _PARTS]

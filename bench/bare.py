@@ -48,9 +48,7 @@ ANSWER = {
 
 async def _starlette(request: Request) -> Response:
     found = orjson.loads(await request.body())
-    return Response(
-        orjson.dumps({**ANSWER, "needs_review": not found["ticket"]}), media_type="application/json"
-    )
+    return Response(orjson.dumps({**ANSWER, "needs_review": not found["ticket"]}), media_type="application/json")
 
 
 async def _fastapi(ticket: Ticket) -> Answer:

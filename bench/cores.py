@@ -31,9 +31,7 @@ class Cores:
 
     def workers(self, count: int) -> ProcessPoolExecutor:
         """Processes that make load, on their cores."""
-        return ProcessPoolExecutor(
-            count, mp_context=get_context("spawn"), initializer=pin, initargs=(self.loading,)
-        )
+        return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=pin, initargs=(self.loading,))
 
 
 def _list(cores: tuple[int, ...]) -> str:

@@ -83,9 +83,7 @@ def run(console: Console, cores: Cores, quick: bool) -> None:
             _Case(BASELINE, fastapi, plain),
             _Case("classify", ours.server, classify, target=3.0),
             _Case("decision", ours.server, decide),
-            _Case(
-                f"batch of {BATCH}, per ticket", ours.server, batches, each=BATCH, target=1.2, concurrency=1
-            ),
+            _Case(f"batch of {BATCH}, per ticket", ours.server, batches, each=BATCH, target=1.2, concurrency=1),
         ]
         for number in range(rounds + 1):
             for case in cases:
@@ -106,9 +104,7 @@ def _measure(case: _Case, number: int, workers: Executor) -> None:
 
 
 def _print(console: Console, cases: list[_Case], rounds: int) -> None:
-    table = Table(
-        title=f"CPU per request (user + system), {rounds} rounds in turn, {CONCURRENCY} connections"
-    )
+    table = Table(title=f"CPU per request (user + system), {rounds} rounds in turn, {CONCURRENCY} connections")
     for heading in ("", "µs min", "median", "max", "× FastAPI min", "median", "max", "target"):
         table.add_column(heading, justify="right" if heading else "left")
     base = next(case for case in cases if case.name == BASELINE).us

@@ -29,7 +29,7 @@ def run(console: Console, cores: Cores, quick: bool) -> None:
             console.print("No C compiler: fsync is as fast as this disk, which flatters the figures.")
         console.print(f"One durable SQLite commit takes {servers.commit_ms(library):.2f} ms here.")
         table = Table(title=f"classify, open loop, {RATE:,} requests a second at random moments")
-        for heading in ("", "p50 ms", "p90", "p99", "p99.9", "max", "target p99", "generator late p99"):
+        for heading in ("", "p50 ms", "p90", "p99", "p99.9", "max", "target p99", "generator late p99", "server CPU"):
             table.add_column(heading, justify="right" if heading else "left")
         with servers.firstline(cores=cores.serving, fsync_library=library) as ours:
             _load(ours, cores, 2.0, beside=False)
@@ -40,9 +40,7 @@ def run(console: Console, cores: Cores, quick: bool) -> None:
     console.print(table)
     if batches is not None and batches.latencies:
         took = sorted(batches.latencies)[len(batches.latencies) // 2]
-        console.print(
-            f"Beside it {batches.answered} batches of {BATCH:,} tickets, {took * 1_000:.0f} ms each at p50."
-        )
+        console.print(f"Beside it {batches.answered} batches of {BATCH:,} tickets, {took * 1_000:.0f} ms each at p50.")
     for outcome in (alone, both, batches):
         if outcome is not None and outcome.refused:
             console.print(f"Answers other than 200: {outcome.refused}")
@@ -51,13 +49,11 @@ def run(console: Console, cores: Cores, quick: bool) -> None:
 def _load(ours: Firstline, cores: Cores, seconds: float, *, beside: bool) -> tuple[Outcome, Outcome | None]:
     """What all generators saw together, and the batches if there were any."""
     with cores.workers(GENERATORS + 1) as workers:
+        used, began = ours.server.cpu_seconds(), time.perf_counter()
         batches: Future[Outcome] | None = None
         if beside:
             texts = tickets(4 * BATCH, length=CHARACTERS, seed=9)
-            bodies = [
-                orjson.dumps({"tickets": texts[start : start + BATCH]})
-                for start in range(0, len(texts), BATCH)
-            ]
+            bodies = [orjson.dumps({"tickets": texts[start : start + BATCH]}) for start in range(0, len(texts), BATCH)]
             requests = [post("/api/v1/batch", body, key=ours.batch_key) for body in bodies]
             batches = workers.submit(repeating, ours.server.port, requests, seconds + 1)
             time.sleep(0.5)
@@ -67,11 +63,12 @@ def _load(ours: Firstline, cores: Cores, seconds: float, *, beside: bool) -> tup
                 post("/api/v1/classify", orjson.dumps({"ticket": text}), key=ours.classifier_key)
                 for text in tickets(4_000, length=CHARACTERS, seed=100 + number)
             ]
-            each.append(
-                workers.submit(open_loop, ours.server.port, requests, RATE / GENERATORS, seconds, number)
-            )
+            each.append(workers.submit(open_loop, ours.server.port, requests, RATE / GENERATORS, seconds, number))
         together = Outcome()
-        for outcome in (future.result() for future in each):
+        outcomes = [future.result() for future in each]
+        together.cpu_seconds = ours.server.cpu_seconds() - used
+        together.seconds = time.perf_counter() - began
+        for outcome in outcomes:
             together.latencies += outcome.latencies
             together.late += outcome.late
             for status, times in outcome.refused.items():
@@ -88,6 +85,7 @@ def _row(table: Table, name: str, outcome: Outcome, target_ms: float) -> None:
         *(f"{_at(spent, share):.1f}" for share in (0.5, 0.9, 0.99, 0.999, 1.0)),
         f"≤ {target_ms:g} ms {reached}",
         f"{_at(late, 0.99):.1f} ms",
+        f"{outcome.cpu_seconds / outcome.seconds:.0%} of a core",
     )
 
 

@@ -94,9 +94,7 @@ def open_loop(port: int, requests: Sequence[bytes], rate: float, seconds: float,
 
 async def _connect(port: int, count: int, on_reply: Callable[[_Connection, str], None]) -> list[_Connection]:
     loop = asyncio.get_running_loop()
-    opened = [
-        await loop.create_connection(lambda: _Connection(on_reply), "127.0.0.1", port) for _ in range(count)
-    ]
+    opened = [await loop.create_connection(lambda: _Connection(on_reply), "127.0.0.1", port) for _ in range(count)]
     return [connection for _, connection in opened]
 
 

@@ -32,9 +32,7 @@ def run_model(console: Console, cores: Cores, quick: bool) -> None:
         began = process_time()
         model.predict_many(many)
         rate = len(many) / (process_time() - began)
-        table.add_row(
-            str(length), f"{median(spent):.0f}", f"{spent[int(0.99 * len(spent))]:.0f}", f"{rate:,.0f}"
-        )
+        table.add_row(str(length), f"{median(spent):.0f}", f"{spent[int(0.99 * len(spent))]:.0f}", f"{rate:,.0f}")
     console.print(table)
 
 
@@ -54,14 +52,10 @@ def run_rules(console: Console, cores: Cores, quick: bool) -> None:
     for length in LENGTHS:
         texts = tickets(count, length=length, seed=length + 2)
         spent = _each(evaluate, texts)
-        table.add_row(
-            f"{length} characters, unseen", f"{median(spent):.0f}", f"{spent[int(0.99 * len(spent))]:.0f}"
-        )
+        table.add_row(f"{length} characters, unseen", f"{median(spent):.0f}", f"{spent[int(0.99 * len(spent))]:.0f}")
         if length == LENGTHS[0]:
             again = _each(evaluate, texts[:20] * 50)
-            table.add_row(
-                "  the same, seen before", f"{median(again):.0f}", f"{again[int(0.99 * len(again))]:.0f}"
-            )
+            table.add_row("  the same, seen before", f"{median(again):.0f}", f"{again[int(0.99 * len(again))]:.0f}")
     for name, text in hostile_texts().items():
         first = _each(evaluate, [text])[0]
         spent = _each(evaluate, [text] * (5 if quick else 20))

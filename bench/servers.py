@@ -121,9 +121,7 @@ async def _keys(folder: Path) -> tuple[str, ...]:
     accounts, _ = open_accounts(load_settings(env_file=None, data_dir=folder))
 
     async def make(email: str, catalogue: Contract, plan: str, kind: KeyKind) -> str:
-        new = await accounts.create_key(
-            email, catalogue=catalogue, plan=plan, name="bench", kind=kind, actor="bench"
-        )
+        new = await accounts.create_key(email, catalogue=catalogue, plan=plan, name="bench", kind=kind, actor="bench")
         return new.secret
 
     free = await make("free@example.com", Contract.CLASSIFIER, "free", KeyKind.CLASSIFIER)
