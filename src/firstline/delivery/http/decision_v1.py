@@ -125,6 +125,20 @@ class DecisionV1:
     async def create_key(self, request: Request) -> Response:
         """A key for an e-mail address; operators only."""
         caller = await self._callers.identify(request)
+        plan = self._callers.plan(caller, Contract.DECISION)
+        try:
+            uses = await self._app.limiter.uses(caller.account.id, plan, now_us=self._app.clock.now_us())
+            response = await self._create_key(request, caller)
+        except UsageUnknown:
+            self._app.metrics.store_failures.inc()
+            raise ErrorReply(STORE_UNAVAILABLE) from None
+        except ErrorReply as reply:
+            reply.headers.update(limit_headers(plan, uses))
+            raise
+        response.headers.update(limit_headers(plan, uses))
+        return response
+
+    async def _create_key(self, request: Request, caller: Caller) -> Response:
         if not caller.is_operator:
             raise ErrorReply(OPERATOR_REQUIRED)
         found = _validated(CreateKeyRequest, await read_body(request))
