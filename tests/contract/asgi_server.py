@@ -72,6 +72,12 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop as a server does at its end; closing twice is allowed."""
+        if self._loop.is_closed():
+            return
         if self._stop is not None and self._lifespan is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._lifespan.result()
@@ -127,9 +133,7 @@ class Server:
             content: sent as it is.
             client: address that it comes from.
         """
-        return self.run(
-            self.send(method, path, key=key, body=body, content=content, headers=headers, client=client)
-        )
+        return self.run(self.send(method, path, key=key, body=body, content=content, headers=headers, client=client))
 
     async def send(
         self,

@@ -34,7 +34,9 @@ PRIORITIES = {
 EXAMPLES = [(text, category) for category, texts in CATEGORIES.items() for text in texts]
 
 DECISIONS = [
-    pytest.param({"message": "I will sue you", "user_plan": "enterprise"}, "immediate_escalation", "critical", id="sue"),
+    pytest.param(
+        {"message": "I will sue you", "user_plan": "enterprise"}, "immediate_escalation", "critical", id="sue"
+    ),
     pytest.param(
         {
             "message": "This is unacceptable. I will contact my lawyer if not resolved.",
@@ -62,9 +64,7 @@ DECISIONS = [
         "medium",
         id="question",
     ),
-    pytest.param(
-        {"message": "Click here now!", "user_plan": "free", "channel": "social"}, "ignore", "low", id="spam"
-    ),
+    pytest.param({"message": "Click here now!", "user_plan": "free", "channel": "social"}, "ignore", "low", id="spam"),
     pytest.param(
         {
             "message": "I'm extremely disappointed and considering legal action",
