@@ -15,6 +15,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from firstline.core.expressions import ExpressionSet
@@ -226,15 +227,21 @@ def _join_letters(run: re.Match[str]) -> str:
 def _join_known_words(run: re.Match[str], vocabulary: Container[str]) -> str:
     """Letters that spell several known words in a row, read as the fewest such words; else as one word."""
     letters = "".join(_letters_of(run[0]))
-    best: list[tuple[str, ...] | None] = [()]
+    # For every position: how many words lead up to it at least, and where the last of them begins.
+    best: list[tuple[int, int] | None] = [(0, 0)]
     for end in range(1, len(letters) + 1):
         known = [
-            (*head, letters[start:end])
+            (head[0] + 1, start)
             for start in range(max(0, end - _LONGEST_WORD), end)
             if (head := best[start]) is not None and (letters[start:end] in vocabulary)
         ]
-        best.append(min(known, key=len, default=None))
-    return " ".join(best[-1] or (letters,))
+        best.append(min(known, default=None))
+    words: list[str] = []
+    end = len(letters)
+    while end and (last := best[end]) is not None:
+        words.append(letters[last[1] : end])
+        end = last[1]
+    return " ".join(reversed(words)) or letters
 
 
 def _split_words(run: str) -> list[str]:
@@ -307,7 +314,7 @@ class Trace:
             self._ends = [position + 1 for position in self._starts]
             return
         for position, cluster in _clusters(text):
-            letters = sum(character not in " ." for character in words_of(fold(cluster)))
+            letters = _letters_of_character(cluster) if len(cluster) == 1 else _letters_in(words_of(fold(cluster)))
             self._starts.extend([position] * letters)
             self._ends.extend([position + len(cluster)] * letters)
 
@@ -325,6 +332,11 @@ class Trace:
         if _letters_in(words) != len(self._starts) or last < first:
             return 0, len(self._text)
         return self._starts[first], self._ends[last]
+
+
+@lru_cache(maxsize=16_384)
+def _letters_of_character(character: str) -> int:
+    return _letters_in(words_of(fold(character)))
 
 
 def _letters_in(words: str) -> int:

@@ -177,7 +177,9 @@ class RuleBook:
             words = view.words.encode()
             for number, hits in self._hits_in_words(words):
                 trace = trace or Trace(text)
-                spans = [trace.locate(view, *_characters(words, *hit)) for hit in hits]
+                # Hits beyond those that are kept need no place, unless a guard may cancel some of the first.
+                wanted = hits[:MAX_SPANS] if view is plain else hits
+                spans = [trace.locate(view, *_characters(words, *hit)) for hit in wanted]
                 if view is not plain:
                     # A joined or undisguised word may have hidden the guard's own words: ask the plain text too.
                     spans = self._unguarded(number, plain, trace, spans)
