@@ -17,6 +17,10 @@ from firstline.delivery.cli.terminal import CLOSED_PIPE
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, that of the process by default; the exit code."""
+    if sys.stdout is None:  # closed by whoever started us, as a service manager may
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # open to the end
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # open to the end
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
