@@ -61,6 +61,7 @@ class MemoryStore:
             any(row.id in self.tickets for row in record.tickets)
             or len({row.id for row in record.tickets}) < len(record.tickets)
             or any((row.ticket_id, row.revision) in self.verdicts for row in record.verdicts)
+            or len({(row.ticket_id, row.revision) for row in record.verdicts}) < len(record.verdicts)
             or any(row.ticket_id not in known for row in record.verdicts)
             or any(not 0 <= row.probability <= 1 or row.revision < 1 for row in record.verdicts)
             or any(account not in self._accounts for account in accounts)
