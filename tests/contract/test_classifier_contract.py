@@ -48,9 +48,7 @@ def test_a_ticket_is_classified_and_stored_before_the_answer(production: Server,
 def test_references_are_stored_with_the_ticket(production: Server, key: str) -> None:
     given = {"ticket": "Payment failed", "customer_ref": "c-1", "external_id": "x-2"}
     ticket = production.post("/api/v1/classify", given, key=key).json()["id"].removeprefix("tkt_")
-    assert production.rows(f"SELECT customer_ref, external_id FROM tickets WHERE id = '{ticket}'") == [
-        ("c-1", "x-2")
-    ]
+    assert production.rows(f"SELECT customer_ref, external_id FROM tickets WHERE id = '{ticket}'") == [("c-1", "x-2")]
 
 
 def test_null_references_are_none(production: Server, key: str) -> None:

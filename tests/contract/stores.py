@@ -1,0 +1,125 @@
+"""Stores of every kind behind one handle, and rows to put into them."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firstline.adapters.memory_store import MemoryStore
+from firstline.adapters.sql.engine import open_engine
+from firstline.adapters.sql.migrate import migrate
+from firstline.adapters.sql.sql_storage import SqlStorage
+from firstline.adapters.sql.sqlite_writer import SqliteWriter
+from firstline.core.taxonomy import Contract
+from firstline.ports.journal import IdempotencyEntry, Journal, Record, TicketRow, VerdictRow
+from firstline.ports.storage import Account, ApiKey, AuditEntry, Storage
+
+KINDS = ("memory", "sqlite")
+NOW_US = 1_795_000_000_000_000
+ACCOUNT = "a" * 32
+KEY = "b" * 32
+
+_TABLES = {"tickets", "verdicts", "usage", "key_uses", "idempotency", "outbox", "audit", "versions"}
+
+
+@dataclass
+class Store:
+    """A journal and a storage on the same rows.
+
+    Attributes:
+        path: the database file; None in memory.
+    """
+
+    journal: Journal
+    storage: Storage
+    path: Path | None
+
+    def count(self, table: str) -> int:
+        """Rows of a table, seen from outside."""
+        assert table in _TABLES
+        if self.path is not None:
+            with closing(sqlite3.connect(self.path)) as connection:
+                return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+        assert isinstance(self.storage, MemoryStore)
+        if table == "key_uses":
+            return sum(found.requests > 0 for found, _ in asyncio.run(self.storage.list_keys()))
+        return len(getattr(self.storage, {"usage": "counters"}.get(table, table)))
+
+
+@asynccontextmanager
+async def open_store(kind: str, folder: Path) -> AsyncIterator[Store]:
+    """A store of a kind with one account and one key in it; closed at the end."""
+    if kind == "memory":
+        memory = MemoryStore()
+        await memory.add_account(account(), key(), entry("1"))
+        yield Store(memory, memory, None)
+        return
+    path = folder / "store.db"
+    engine = open_engine(path)
+    migrate(engine, path)
+    writer = SqliteWriter(engine)
+    writer.start()
+    storage = SqlStorage(engine, writer.run)
+    await storage.add_account(account(), key(), entry("1"))
+    try:
+        yield Store(writer, storage, path)
+    finally:
+        await writer.close()
+        engine.dispose()
+
+
+def account(identity: str = ACCOUNT, *, email: str = "a@example.com") -> Account:
+    """An account on the free plans."""
+    return Account(identity, email, NOW_US, {Contract.CLASSIFIER: "free", Contract.DECISION: "free"})
+
+
+def key(identity: str = KEY, *, account_id: str = ACCOUNT, at_us: int = NOW_US, **fields: Any) -> ApiKey:
+    """A key of an account."""
+    return ApiKey(identity, account_id, f"hash-{identity}", "atc_…abcd", "default", "triage", at_us, **fields)
+
+
+def entry(number: str, *, action: str = "test", account_id: str | None = ACCOUNT) -> AuditEntry:
+    """An audit entry."""
+    return AuditEntry(number.rjust(32, "0"), NOW_US, "cli", action, account_id, "key_x", {"n": number})
+
+
+def ticket(
+    number: int, *, account_id: str = ACCOUNT, text: str | None = "VPN «down» \U0001f525\n\"x\" \\ 'y'"
+) -> TicketRow:
+    """A ticket row; its id is the number."""
+    return TicketRow(f"{number:032x}", account_id, NOW_US + number, "decision", "email", "en", text, "customer", None)
+
+
+def verdict(number: int, *, revision: int = 1, probability: float = 0.75) -> VerdictRow:
+    """A verdict row of the ticket with the same number."""
+    return VerdictRow(
+        f"{number:032x}",
+        revision,
+        ACCOUNT,
+        NOW_US,
+        "Other",
+        "medium",
+        "standard_response",
+        probability,
+        0.5,
+        0.05,
+        0,
+        "local",
+        "Answer.",
+        "[]",
+        '{"v":1}',
+        1_234,
+    )
+
+
+def idempotency(name: str, *, expires_at_us: int = NOW_US + 10) -> IdempotencyEntry:
+    """An idempotency entry."""
+    return IdempotencyEntry(name, ACCOUNT, "body", 201, "sealed", NOW_US, expires_at_us)
+
+
+def record(number: int, **fields: Any) -> Record:
+    """A ticket with its verdict, and whatever else is given."""
+    return Record(tickets=(ticket(number),), verdicts=(verdict(number),), **fields)

@@ -1,0 +1,188 @@
+"""What every storage promises, over memory and SQLite."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from stores import ACCOUNT, KEY, KINDS, NOW_US, Store, account, entry, idempotency, key, open_store
+
+from firstline.core.plans import Window, window_bounds
+from firstline.core.taxonomy import Contract
+from firstline.ports.journal import CounterDelta, Record
+from firstline.ports.storage import EmailTaken, KeyNotFound
+
+Work = Callable[[Store], Awaitable[None]]
+HOUR_US = 3_600 * 1_000_000
+
+
+@pytest.fixture(params=KINDS)
+def with_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Work], None]:
+    """Runs a function on a fresh store with one account and one key."""
+
+    def run(work: Work) -> None:
+        async def opened() -> None:
+            async with open_store(request.param, tmp_path) as store:
+                await work(store)
+
+        asyncio.run(opened())
+
+    return run
+
+
+Run = Callable[[Work], None]
+
+
+def test_a_key_is_found_by_its_hash_with_its_account(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        assert await store.storage.find_key(f"hash-{KEY}") == (key(), account())
+        assert await store.storage.find_key("nothing") is None
+
+    with_store(work)
+
+
+@pytest.mark.parametrize("email", ["a@example.com", "A@Example.COM", "  a@example.com "])
+def test_an_account_is_found_by_its_address_without_regard_to_case(with_store: Run, email: str) -> None:
+    async def work(store: Store) -> None:
+        assert await store.storage.find_account(email) == account()
+        assert await store.storage.find_account("b@example.com") is None
+
+    with_store(work)
+
+
+def test_an_address_has_one_account_and_a_refused_one_leaves_nothing(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        before = store.count("audit")
+        again = account("c" * 32, email="A@EXAMPLE.com")
+        with pytest.raises(EmailTaken):
+            await store.storage.add_account(again, key("d" * 32, account_id="c" * 32), entry("2"))
+        assert len(await store.storage.list_keys()) == 1
+        if store.path is not None:
+            assert store.count("audit") == before
+
+    with_store(work)
+
+
+def test_of_two_registrations_at_once_one_wins(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        outcomes = await asyncio.gather(
+            *(
+                store.storage.add_account(account(f"{n:032x}", email="race@example.com"), None, entry(str(100 + n)))
+                for n in range(5)
+            ),
+            return_exceptions=True,
+        )
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["EmailTaken"] * 4 + ["NoneType"]
+
+    with_store(work)
+
+
+@pytest.mark.parametrize("catalogue", list(Contract))
+def test_a_plan_is_changed_in_one_catalogue_alone(with_store: Run, catalogue: Contract) -> None:
+    async def work(store: Store) -> None:
+        await store.storage.set_plan(ACCOUNT, catalogue, "starter", entry("2"))
+        found = await store.storage.find_account("a@example.com")
+        assert found is not None
+        assert found.plans == {**account().plans, catalogue: "starter"}
+
+    with_store(work)
+
+
+def test_keys_are_listed_oldest_first_by_account_or_all(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        second, third = key("d" * 32, at_us=NOW_US - 5), key("e" * 32, account_id="c" * 32, at_us=NOW_US + 5)
+        await store.storage.add_account(account("c" * 32, email="c@example.com"), third, entry("2"))
+        await store.storage.add_key(second, entry("3"))
+        assert [found for found, _ in await store.storage.list_keys(ACCOUNT)] == [second, key()]
+        assert [found for found, _ in await store.storage.list_keys()] == [second, key(), third]
+        assert list(await store.storage.list_keys("f" * 32)) == []
+
+    with_store(work)
+
+
+def test_revoking_is_for_good_and_once(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        revoked = await store.storage.revoke_key(KEY, account_id=ACCOUNT, at_us=NOW_US + 7, audit=entry("2"))
+        assert revoked == replace(key(), revoked_at_us=NOW_US + 7)
+        again = await store.storage.revoke_key(KEY, account_id=None, at_us=NOW_US + 9, audit=entry("3"))
+        assert again.revoked_at_us == NOW_US + 7
+        found = await store.storage.find_key(f"hash-{KEY}")
+        assert found is not None
+        assert found[0].revoked_at_us == NOW_US + 7
+        assert store.count("audit") == 2
+
+    with_store(work)
+
+
+@pytest.mark.parametrize(("key_id", "account_id"), [("f" * 32, None), (KEY, "c" * 32)])
+def test_a_key_that_is_not_there_or_another_s_is_not_found(
+    with_store: Run, key_id: str, account_id: str | None
+) -> None:
+    async def work(store: Store) -> None:
+        with pytest.raises(KeyNotFound):
+            await store.storage.revoke_key(key_id, account_id=account_id, at_us=NOW_US, audit=entry("2"))
+        found = await store.storage.find_key(f"hash-{KEY}")
+        assert found is not None
+        assert found[0].revoked_at_us is None
+
+    with_store(work)
+
+
+def test_usage_is_that_of_the_windows_that_the_moment_lies_in(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        for window in Window:
+            for at_us, amount in ((NOW_US, 3), (window_bounds(window, NOW_US)[0] - 1, 50)):
+                delta = CounterDelta(ACCOUNT, "decision", window, *window_bounds(window, at_us), amount)
+                await store.journal.append(Record(counters=(delta,)))
+        assert await store.storage.usage(ACCOUNT, Contract.DECISION, now_us=NOW_US) == dict.fromkeys(Window, 3)
+        assert await store.storage.usage(ACCOUNT, Contract.CLASSIFIER, now_us=NOW_US) == {}
+        later = window_bounds(Window.MONTH, NOW_US)[1]
+        assert await store.storage.usage(ACCOUNT, Contract.DECISION, now_us=later) == {}
+
+    with_store(work)
+
+
+def test_an_account_that_never_asked_has_no_last_request(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        assert await store.storage.last_request_at_us(ACCOUNT) is None
+
+    with_store(work)
+
+
+def test_pruning_removes_what_is_over_and_keeps_the_ledger(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        for window in Window:
+            delta = CounterDelta(ACCOUNT, "decision", window, *window_bounds(window, NOW_US), 1)
+            await store.journal.append(Record(counters=(delta,)))
+        await store.journal.append(Record(idempotency=idempotency("old", expires_at_us=NOW_US)))
+        await store.journal.append(Record(idempotency=idempotency("new", expires_at_us=NOW_US + 100 * HOUR_US)))
+        assert await store.storage.prune(now_us=NOW_US) == 0
+        assert await store.storage.prune(now_us=NOW_US + 60 * HOUR_US) == 3
+        assert await store.storage.prune(now_us=NOW_US + 60 * HOUR_US) == 0
+        assert set(await store.storage.usage(ACCOUNT, Contract.DECISION, now_us=NOW_US)) == {
+            Window.DAY,
+            Window.MONTH,
+        }
+        assert store.count("idempotency") == 1
+
+    with_store(work)
+
+
+def test_a_version_is_kept_once(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        before = store.count("audit")
+        for number in range(2):
+            await store.storage.keep_version("rules", "hash", "body", audit=entry(f"2{number}"))
+        await store.storage.keep_version("policy", "hash", "body", audit=entry("30"))
+        assert store.count("versions") == 2
+        assert store.count("audit") == before + 2
+
+    with_store(work)
+
+
+def test_a_store_that_works_answers_a_ping(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        assert await store.storage.ping()
+
+    with_store(work)
