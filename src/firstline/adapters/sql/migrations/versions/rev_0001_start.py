@@ -96,8 +96,8 @@ def upgrade() -> None:
         sa.Column("processing_us", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("ticket_id", "revision", name="pk_verdicts"),
         sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name="fk_verdicts_ticket_id_tickets"),
-        sa.CheckConstraint("revision >= 1", name="ck_verdicts_revision"),
-        sa.CheckConstraint("probability >= 0 AND probability <= 1", name="ck_verdicts_probability"),
+        sa.CheckConstraint("revision >= 1", name=op.f("ck_verdicts_revision")),
+        sa.CheckConstraint("probability >= 0 AND probability <= 1", name=op.f("ck_verdicts_probability")),
     )
     op.create_table(
         "idempotency",
