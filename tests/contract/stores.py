@@ -81,9 +81,9 @@ def key(identity: str = KEY, *, account_id: str = ACCOUNT, at_us: int = NOW_US, 
     return ApiKey(identity, account_id, f"hash-{identity}", "atc_…abcd", "default", "triage", at_us, **fields)
 
 
-def entry(number: str, *, action: str = "test", account_id: str | None = ACCOUNT) -> AuditEntry:
-    """An audit entry."""
-    return AuditEntry(number.rjust(32, "0"), NOW_US, "cli", action, account_id, "key_x", {"n": number})
+def entry(number: str, *, action: str = "test", target: str = "key_x") -> AuditEntry:
+    """An audit entry; its id is the number."""
+    return AuditEntry(number.rjust(32, "0"), NOW_US, "cli", action, ACCOUNT, target, {"n": number})
 
 
 def ticket(

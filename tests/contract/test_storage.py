@@ -169,14 +169,17 @@ def test_pruning_removes_what_is_over_and_keeps_the_ledger(with_store: Run) -> N
     with_store(work)
 
 
-def test_a_version_is_kept_once(with_store: Run) -> None:
+def test_a_version_is_kept_once_and_every_change_of_what_is_in_force_is_audited(with_store: Run) -> None:
+    async def keep(store: Store, content_hash: str, number: str) -> None:
+        audit = entry(number, action="rules.change", target=content_hash)
+        await store.storage.keep_version("rules", content_hash, "body", audit=audit)
+
     async def work(store: Store) -> None:
         before = store.count("audit")
-        for number in range(2):
-            await store.storage.keep_version("rules", "hash", "body", audit=entry(f"2{number}"))
-        await store.storage.keep_version("policy", "hash", "body", audit=entry("30"))
+        for content_hash, number, changes in (("one", "2", 1), ("one", "3", 1), ("two", "4", 2), ("one", "5", 3)):
+            await keep(store, content_hash, number)
+            assert store.count("audit") == before + changes
         assert store.count("versions") == 2
-        assert store.count("audit") == before + 2
 
     with_store(work)
 
