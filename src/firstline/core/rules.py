@@ -13,7 +13,7 @@ from firstline.core.expressions import Expression, ExpressionSet
 from firstline.core.folding import Trace, View, views
 from firstline.core.message import Facts
 from firstline.core.taxonomy import Channel, Decision, Priority, Signal, UserPlan
-from firstline.core.terms import compile_term, words_in
+from firstline.core.terms import compile_term
 
 MAX_SPANS: Final = 16
 """Spans kept of one rule in one message."""
@@ -135,9 +135,6 @@ class RuleBook:
         """Raises: TermInvalid or ExpressionInvalid for a rule that cannot be compiled."""
         self.rules: Final = tuple(rules)
         self.content_hash: Final = hashlib.sha256(repr(self.rules).encode()).hexdigest()
-        self._vocabulary: Final = frozenset(
-            word for rule in self.rules for term in rule.terms for word in words_in(term) if word.isalpha()
-        )
         self._expressions: Final = _Expressions(overlap=1)
         self._text_expressions: Final = _Expressions(overlap=0)
         self._text_patterns: Final[list[tuple[int, str]]] = []
@@ -158,6 +155,8 @@ class RuleBook:
             self._text_patterns.extend((number, pattern) for pattern in rule.patterns)
         self._guards: Final = {name: "|".join(patterns) for name, patterns in guards.items() if patterns}
         self._text_guards: Final = {name: "|".join(patterns) for name, patterns in text_guards.items() if patterns}
+        whole_words = (piece.split() for piece in numbers if piece[0] == piece[-1] == " ")
+        self._vocabulary: Final = frozenset(word for words in whole_words for word in words if word.isalpha())
         self._anchors: Final = ExpressionSet(list(numbers))
         self._text_set: Final = ExpressionSet([pattern for _, pattern in self._text_patterns])
 

@@ -5,7 +5,6 @@ apostrophes and hyphens make no difference on either side.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -60,13 +59,6 @@ def compile_term(term: str, *, greedy: bool = False) -> Term:
     return Term(f" {found.pattern}", found.anchors)
 
 
-def words_in(term: str) -> Iterator[str]:
-    """The plain words of a term, folded; used to read letters written one by one."""
-    for token in _TOKEN.findall(term):
-        if token[0] not in "()[]|." and "*" not in token:
-            yield from words_of(fold_characters(token)).split()
-
-
 class _Parser:
     """Recursive descent over the tokens of one term.
 
@@ -102,6 +94,8 @@ class _Parser:
                 words += 1
         if not words:
             raise TermInvalid("an alternative or a bracket is empty")
+        if len(items) == 1:
+            return items[0]
         return Term("".join(item.pattern for item in items), _join_anchors(items))
 
     def _group(self, closing: str) -> Term:
@@ -135,7 +129,7 @@ def _join_anchors(items: list[Term]) -> tuple[tuple[str, ...], ...]:
     return tuple(sorted(groups, key=lambda group: (-min(map(len, group)), len(group))))
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=100_000)
 def _word(token: str) -> Term | None:
     """One word of a term, with what may stand before and after it; None for punctuation alone."""
     any_beginning, any_ending = token.startswith("*"), token.endswith("*") and len(token) > 1
@@ -145,6 +139,8 @@ def _word(token: str) -> Term | None:
     parts = [part for part in words_of(fold_characters(core)).split() if part != "."]
     if not parts:
         return None
+    if len(parts) == 1:
+        return _part(parts[0], beginning=any_beginning, ending=any_ending)
     terms = [
         _part(part, beginning=any_beginning and number == 0, ending=any_ending and number == len(parts) - 1)
         for number, part in enumerate(parts)

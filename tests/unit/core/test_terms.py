@@ -7,7 +7,7 @@ import pytest
 from firstline.core.message import Message, facts_of
 from firstline.core.rules import Rule, RuleBook
 from firstline.core.taxonomy import Contract, Signal
-from firstline.core.terms import TermInvalid, compile_term, words_in
+from firstline.core.terms import TermInvalid, compile_term
 
 
 def found(term: str, text: str) -> list[str]:
@@ -103,10 +103,6 @@ def test_a_term_does_not_match(term: str, text: str) -> None:
 def test_a_term_that_cannot_be_meant_is_refused_with_a_reason(term: str, problem: str) -> None:
     with pytest.raises(TermInvalid, match=re.escape(problem)):
         compile_term(term)
-
-
-def test_the_words_of_a_term_are_its_plain_words_folded() -> None:
-    assert list(words_in("(Séé|take to court) .. lawyer*")) == ["see", "take", "to", "court"]
 
 
 def test_every_anchor_group_is_found_in_what_the_term_matches() -> None:
