@@ -1,18 +1,22 @@
 """The server as an operator starts it: a process of its own, an address that it prints, signals that stop it."""
 
+import atexit
 import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -214,13 +218,23 @@ def command_line(*arguments: str, cwd: Path, **variables: str) -> "subprocess.Co
 
 
 def create_key(data_dir: Path, *, plan: str = "enterprise") -> dict[str, str]:
-    """A key of the classifier's catalogue, made on the command line; with its id under `key_id`."""
-    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    """A fresh data folder with a key of the classifier's catalogue, made on the command line; id under `key_id`."""
+    template, created = _template(plan)
+    shutil.copytree(template, data_dir)
+    return created
+
+
+@cache
+def _template(plan: str) -> tuple[Path, dict[str, str]]:
+    """Made once for all tests of a worker, for each start of the interpreter costs a second."""
+    folder = tempfile.TemporaryDirectory(prefix="firstline-e2e-")
+    atexit.register(folder.cleanup)
+    data_dir = Path(folder.name) / "data"
     flags = ("--email", "load@example.com", "--plan", plan, "--catalogue", "classifier", "--json")
     done = command_line("keys", "create", *flags, "--data-dir", str(data_dir), cwd=data_dir.parent)
     assert done.returncode == 0, done.stderr
     created: dict[str, str] = json.loads(done.stdout)
-    return created
+    return data_dir, created
 
 
 @dataclass(frozen=True, slots=True)
