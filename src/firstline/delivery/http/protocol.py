@@ -374,8 +374,8 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         self._deaf = True
         self.transport.write(self._answer(error))
-        self._gate.on_refused(error, self.client[0] if self.client else "unknown")
         self.close()
+        self._gate.on_refused(error, self.client[0] if self.client else "unknown")
 
     def _answer(self, error: PublicError) -> bytes:
         path = self.url.split(b"?", 1)[0].decode("latin-1")

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any, Final, cast
@@ -167,7 +168,8 @@ def _keep_start_faults(app: App) -> list[StorageUnavailable]:
 def _count_refused(app: App, error: PublicError, address: str) -> None:
     app.metrics.observe_http("OTHER", "refused", error.status, 0.0)
     if app.settings.access_log:
-        app.log.info("refused", address=address, status=error.status, code=error.code)
+        with suppress(OSError):  # a log on a full disk
+            app.log.info("refused", address=address, status=error.status, code=error.code)
 
 
 def _log_through(app: App, faults: list[StorageUnavailable]) -> None:
@@ -192,4 +194,5 @@ class _Bridge(logging.Handler):
         said = str(record.msg).strip().split("\n", 1)[0]
         error = record.exc_info[1] if record.exc_info else None
         fields = fault_fields(error) if error else {}
-        self._log.error("server", logger=record.name, said=said[:200], **fields)
+        with suppress(OSError):
+            self._log.error("server", logger=record.name, said=said[:200], **fields)
