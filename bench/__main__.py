@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     unknown = [part for part in options.parts if part not in _PARTS]
     if unknown:
         parser.error(f"no part is called {unknown[0]}")
-    console = Console(width=110, highlight=False, soft_wrap=False)
+    console = Console(width=125, highlight=False, soft_wrap=False)
     cores = Cores.of_this_machine()
     console.print(
         f"firstline bench, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores "

@@ -86,7 +86,7 @@ def firstline(*, cores: Sequence[int], fsync_library: Path | None = None) -> Ite
 
 @contextmanager
 def slow_fsync() -> Iterator[Path | None]:
-    """A library that makes every fsync take 1 ms longer; None where there is no C compiler or it cannot be used."""
+    """A library that makes every fsync take 1 ms longer; None where it cannot be compiled."""
     compiler = shutil.which("cc")
     with tempfile.TemporaryDirectory(prefix="firstline-bench-") as folder:
         library = Path(folder) / "fsync_delay.so"
