@@ -165,7 +165,7 @@ async def _open_loop(port: int, requests: Sequence[bytes], rate: float, seconds:
             due += draw.expovariate(rate)
         await asyncio.sleep(TICK_S)
     patience = perf_counter() + 30
-    while outcome.answered < sent and perf_counter() < patience:
+    while outcome.answered < sent and perf_counter() < patience:  # noqa: ASYNC110
         await asyncio.sleep(TICK_S)
     outcome.seconds, outcome.cpu_seconds = perf_counter() - began, _cpu_seconds() - cpu
     if outcome.answered < sent:

@@ -16,7 +16,8 @@ _OPENINGS: Final = (
 _WORDS: Final = {
     "day": ("Monday", "Tuesday", "last week", "yesterday", "this morning", "March", "Friday night"),
     "act": ("log in", "export a report", "open the dashboard", "change my address", "download receipts",
-            "send a file", "print the label", "invite a colleague", "sync the calendar", "upload photos", "pay by card"),
+            "send a file", "print the label",
+            "invite a colleague", "sync the calendar", "upload photos", "pay by card"),
     "thing": ("laptop", "account", "billing page", "mobile app", "printer", "router", "subscription",
               "calendar", "profile", "mailbox", "desk phone", "order form", "team space"),
     "place": ("Lisbon", "Berlin", "Austin", "Leeds", "Osaka", "Turin", "Denver", "Lyon", "Porto", "Gdansk"),
