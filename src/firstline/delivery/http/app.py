@@ -78,7 +78,7 @@ def create_asgi(app: App) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers={HTTPException: on_http_exception},
+        exception_handlers={HTTPException: on_http_exception, Exception: on_http_exception},
     )
     document: dict[str, Any] = {}
 
