@@ -133,7 +133,7 @@ def main() -> None:
         unseen[fold] = matrix[fold] @ coefficients + bias
         print(f"fold of {fold.sum()} rows predicted", flush=True)
     own = sources == "corpus"
-    temperature = fit_temperature(unseen[own], y[own])
+    temperature = fit_temperature(unseen, y)
     probabilities = calibrate(unseen, temperature)
     right = probabilities.argmax(axis=1) == y
     metrics: dict[str, float] = {}
