@@ -1,5 +1,6 @@
 """What requests and answers look like; pydantic models that validate, and that OpenAPI is made from."""
 
+import re
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -8,6 +9,9 @@ from firstline.core.message import MAX_HISTORY, MAX_REFERENCE_LENGTH, MAX_TEXT_L
 from firstline.core.taxonomy import Channel, UserPlan
 
 _VISIBLE: Final = r"\S"
+_HIDDEN_CHARACTERS: Final = r"\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+_HIDDEN: Final = re.compile(f"[{_HIDDEN_CHARACTERS}]")
+_NOTHING_HIDDEN: Final = f"^[^{_HIDDEN_CHARACTERS}]*$"
 
 
 def _bounded(text: str) -> str:
@@ -20,7 +24,7 @@ def _bounded(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    if not text.isprintable():
+    if _HIDDEN.search(text):
         raise ValueError("may not hold control or invisible characters")
     return text
 
@@ -29,13 +33,14 @@ def _none_is_default(default: Any) -> BeforeValidator:
     return BeforeValidator(lambda value: default if value is None else value)
 
 
+_SHOWN: Final = Field(json_schema_extra={"pattern": _NOTHING_HIDDEN})
 Text = Annotated[
     str,
     AfterValidator(_bounded),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH, "pattern": _VISIBLE}),
 ]
 Reference = Annotated[
-    Annotated[str, Field(min_length=1, max_length=MAX_REFERENCE_LENGTH), AfterValidator(_printable)] | None,
+    Annotated[str, Field(min_length=1, max_length=MAX_REFERENCE_LENGTH), AfterValidator(_printable), _SHOWN] | None,
     Field(default=None),
 ]
 
@@ -55,20 +60,26 @@ class ClassifyRequest(_Request):
 class BatchRequest(_Request):
     """Several tickets; the most a batch may hold depends on the plan."""
 
-    tickets: Annotated[list[Any], Field(min_length=1)] = Field(json_schema_extra={"items": {"type": "string"}})
+    tickets: Annotated[list[Any], Field(min_length=1)] = Field(
+        json_schema_extra={"items": {"description": "A text as in `ticket`; an item that is none fails alone."}}
+    )
 
 
 class RegisterRequest(_Request):
     """A new account."""
 
-    email: Annotated[str, Field(min_length=3, max_length=254)]
-    tier: Annotated[str, Field(max_length=32), _none_is_default("free")] = "free"
+    email: Annotated[str, Field(min_length=3, max_length=254, json_schema_extra={"format": "email"})]
+    tier: Annotated[
+        str,
+        Field(max_length=32, json_schema_extra={"enum": ["free", "starter", "professional", "enterprise"]}),
+        _none_is_default("free"),
+    ] = "free"
 
 
 class NewKeyRequest(_Request):
     """A further key."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
+    name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable), _SHOWN]
 
 
 class DecisionRequest(_Request):
@@ -89,8 +100,8 @@ class DecisionRequest(_Request):
 class CreateKeyRequest(_Request):
     """A key for an e-mail address, made by an operator."""
 
-    email: Annotated[str, Field(min_length=3, max_length=254)]
-    name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)] = "default"
+    email: Annotated[str, Field(min_length=3, max_length=254, json_schema_extra={"format": "email"})]
+    name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable), _SHOWN] = "default"
     tier: Literal["free", "starter", "professional", "enterprise"] = "free"
     is_test: bool = False
 
