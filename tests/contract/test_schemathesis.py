@@ -1,0 +1,95 @@
+"""Generated requests against the OpenAPI document: schemathesis's default checks find nothing."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from asgi_server import Server
+from hypothesis import HealthCheck, Phase, assume, given, seed, settings
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from firstline.core.api_key import KeyKind, Scope
+
+Message = MutableMapping[str, Any]
+
+DOCUMENT = json.loads((Path(__file__).parent / "openapi.json").read_text(encoding="utf-8"))
+ANSWERED_402 = {"/api/v1/auth/register"}
+"""Where a valid request may want a subscription; the check knows no such answer."""
+
+CASES = [
+    (method.upper(), path, mode)
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+    for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+    if mode is GenerationMode.POSITIVE or operation.keys() & {"requestBody", "parameters"}
+]
+
+
+@pytest.fixture(scope="module")
+def operator(production: Server) -> str:
+    """A key that every route accepts."""
+    return production.key("op@example.com", plan="enterprise", kind=KeyKind.OPERATOR, scope=Scope.OPERATE)
+
+
+@pytest.fixture(scope="module")
+def api(production: Server) -> Any:
+    """The schema over the production server; its clock moves on with every request, so that no limit is reached."""
+
+    async def forward(
+        scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        """Hand a request to the server's own loop, where its store lives."""
+        if scope["type"] != "http":
+            return
+        received = [await receive()]
+        while received[-1].get("more_body"):
+            received.append(await receive())
+        sent: list[Message] = []
+
+        async def replay() -> Message:
+            return received.pop(0) if received else {"type": "http.disconnect"}
+
+        async def collect(message: Message) -> None:
+            sent.append(message)
+
+        production.clock.advance(3_600)
+        work = production.asgi({**scope, "client": ("127.0.0.1", 1)}, replay, collect)
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, production._loop))  # type: ignore[arg-type]
+        for message in sent:
+            await send(message)
+
+    return schemathesis.openapi.from_asgi("/openapi.json", forward)
+
+
+def _within_64_bits(value: object) -> bool:
+    """Numbers beyond are refused wherever they stand, which a schema cannot say of members that it does not know."""
+    if isinstance(value, dict):
+        return all(map(_within_64_bits, value.values()))
+    if isinstance(value, list):
+        return all(map(_within_64_bits, value))
+    return not isinstance(value, int) or -(2**63) <= value < 2**64
+
+
+@pytest.mark.parametrize(("method", "path", "mode"), CASES)
+def test_no_default_check_finds_a_fault(api: Any, operator: str, method: str, path: str, mode: GenerationMode) -> None:
+    @seed(20_261_121)
+    @settings(
+        max_examples=15,
+        deadline=None,
+        derandomize=False,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=api[path][method].as_strategy(generation_mode=mode))
+    def check(case: Any) -> None:
+        assume(_within_64_bits(case.body))
+        excluded = [positive_data_acceptance] if path in ANSWERED_402 else []
+        case.call_and_validate(headers={"X-API-Key": operator}, excluded_checks=excluded)
+
+    check()
