@@ -36,6 +36,7 @@ _CJK: Final = (
     "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _HANGUL: Final = "\u1100-\u11ff\uac00-\ud7af"
+_HANGUL_CHARACTER: Final = re.compile(rf"[{_HANGUL}]")
 _CJK_CHARACTER: Final = re.compile(rf"[{_CJK}]")
 _SCRIPT_CHANGE: Final = re.compile(rf"(?<=[a-z0-9])(?=[{_HANGUL}])|(?<=[{_HANGUL}])(?=[a-z0-9])")
 _HAS_EAST_ASIAN: Final = re.compile(rf"[{_CJK}{_HANGUL}]")
@@ -70,12 +71,17 @@ class _FoldTable(dict[int, str]):
 
 
 class _WordTable(dict[int, str]):
-    """Folded code point → itself if it is part of a word, `.` if it ends a sentence, else a space."""
+    """Folded code point → itself if it is part of a word, `.` if it ends a sentence, else a space.
+
+    A Chinese or Japanese character is a word of its own.
+    """
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
         kept: str
-        if character.isalnum():
+        if _CJK_CHARACTER.match(character):
+            kept = f" {character} "
+        elif character.isalnum():
             kept = character
         elif character == ".":
             kept = "."
@@ -159,8 +165,8 @@ def words_of(folded: str) -> str:
     spaced = folded.translate(_WORDS)
     if "." in spaced:
         spaced = _INNER_DOT.sub(" ", spaced).replace(".", " . ")
-    if not spaced.isascii() and _HAS_EAST_ASIAN.search(spaced):
-        spaced = _CJK_CHARACTER.sub(r" \g<0> ", _SCRIPT_CHANGE.sub(" ", spaced))
+    if not spaced.isascii() and _HANGUL_CHARACTER.search(spaced):
+        spaced = _SCRIPT_CHANGE.sub(" ", spaced)
     return f" {' '.join(spaced.split())} "
 
 

@@ -172,9 +172,10 @@ class RuleBook:
         readings = views(text, vocabulary=self._vocabulary)
         plain = readings[0]
         trace: Trace | None = None
+        searched: set[bytes] = set()
         for view in readings:
             words = view.words.encode()
-            for number, hits in self._hits_in_words(words):
+            for number, hits in self._hits_in_words(words, searched):
                 trace = trace or Trace(text)
                 # Hits beyond those that are kept need no place, unless a guard may cancel some of the first.
                 wanted = hits[:MAX_SPANS] if view is plain else hits
@@ -201,16 +202,24 @@ class RuleBook:
                 matches.append(Match(rule.id, rule.signal, tuple(sorted(found[number])), rule.then))
         return tuple(matches)
 
-    def _hits_in_words(self, words: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-        """Rules and where they hit. No term and no guard reaches across a sentence, so each is searched alone."""
+    def _hits_in_words(self, words: bytes, searched: set[bytes]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        """Rules and where they hit. No term and no guard reaches across a sentence, so each is searched alone.
+
+        Args:
+            searched: sentences of earlier readings, which are not searched again; this reading's are added.
+        """
         sentences = words.split(_SENTENCE_END)
         if len(sentences) > 1 and next(self._candidates_in(words), None) is None:
             return
         begin = 0
+        again = frozenset(searched)
         for sentence in sentences:
-            for number, hits in self._hits_in_sentence(b" %b " % sentence if begin else sentence + b" "):
+            key = sentence.strip()
+            if key not in again:
+                searched.add(key)
                 shift = max(begin - 1, 0)
-                yield number, [(start + shift, end + shift) for start, end in hits]
+                for number, hits in self._hits_in_sentence(b" %b " % sentence if begin else sentence + b" "):
+                    yield number, [(start + shift, end + shift) for start, end in hits]
             begin += len(sentence) + len(_SENTENCE_END)
 
     def _hits_in_sentence(self, words: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
