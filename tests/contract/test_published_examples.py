@@ -80,9 +80,7 @@ DECISIONS = [
     pytest.param({"message": "VPN down"}, "standard_response", None, id="short with a signal"),
     pytest.param({"message": "网络连不上了"}, "standard_response", None, id="six Chinese characters"),
     pytest.param({"message": "help me I want to die"}, "immediate_escalation", "critical", id="cry for help"),
-    pytest.param(
-        {"message": "Congratulations! You have won, act fast, limited offer"}, "ignore", "low", id="more spam"
-    ),
+    pytest.param({"message": "Congratulations! Act fast, buy now: limited offer"}, "ignore", "low", id="more spam"),
     pytest.param(
         {"message": "I want to cancel and get a refund", "user_plan": "enterprise"},
         "priority_response",
