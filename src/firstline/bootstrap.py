@@ -17,10 +17,11 @@ from firstline.adapters.local_model import load_local_model
 from firstline.adapters.memory_limiter import MemoryLimiter
 from firstline.adapters.plan_files import Catalogues, load_catalogues
 from firstline.adapters.rule_files import builtin_rules, read_rules
-from firstline.adapters.sql.engine import open_engine
+from firstline.adapters.sql.engine import Database, open_engine
 from firstline.adapters.sql.migrate import migrate
 from firstline.adapters.sql.sql_storage import SqlStorage, write_directly
 from firstline.adapters.sql.sqlite_writer import SqliteWriter
+from firstline.adapters.sql.store_probe import StoreProbe
 from firstline.adapters.system import SystemClock, SystemIdentities
 from firstline.adapters.telemetry import Metrics, fault_fields, open_log
 from firstline.core.policy import Policy
@@ -133,17 +134,27 @@ def database_path(data_dir: Path) -> Path:
     return data_dir / DATABASE_NAME
 
 
+def open_database(path: Path) -> Database:
+    """The database at its current schema.
+
+    Raises: CannotStart.
+    """
+    database = open_engine(path)
+    try:
+        migrate(database, path)
+    except StorageUnavailable as error:
+        database.dispose()
+        raise CannotStart(f"{path}: {error}.") from None
+    return database
+
+
 def open_accounts(settings: Settings) -> tuple[Accounts, Keys]:
     """Accounts and keys for the command line, beside a running server or without one.
 
     Raises: CannotStart.
     """
     path = database_path(settings.data_dir)
-    engine = open_engine(path)
-    try:
-        migrate(engine, path)
-    except StorageUnavailable as error:
-        raise CannotStart(f"{path}: {error}.") from None
+    engine = open_database(path)
     storage = SqlStorage(engine, write_directly(engine))
     accounts = Accounts(storage, SystemClock(), SystemIdentities())
     return accounts, Keys(accounts, lambda: None)
@@ -155,14 +166,14 @@ def build(settings: Settings) -> App:
     Raises: CannotStart.
     """
     development = is_development(settings)
-    engine = build_engine(settings)
     path = database_path(settings.data_dir)
     lock = _lock(settings.data_dir)
-    database = open_engine(path)
     try:
-        migrate(database, path)
-    except StorageUnavailable as error:
-        raise CannotStart(f"{path}: {error}.") from None
+        database = open_database(path)
+        engine = build_engine(settings)
+    except CannotStart:
+        lock.close()
+        raise
     clock, identities = SystemClock(), SystemIdentities()
     log = open_log(settings.log_level)
     access_box: list[Access] = []
@@ -180,14 +191,6 @@ def build(settings: Settings) -> App:
         background.append(asyncio.create_task(_watch_rules(app)))
         background.append(asyncio.create_task(_prune(app)))
 
-    async def probe() -> bool:
-        # Setting the user version dirties a page, so this fails when the disk is full or the file cannot be written.
-        try:
-            await writer.run(lambda connection: connection.exec_driver_sql("PRAGMA user_version = 1"))
-            return await storage.ping()
-        except StorageUnavailable:
-            return False
-
     async def close() -> None:
         for task in background:
             task.cancel()
@@ -196,8 +199,7 @@ def build(settings: Settings) -> App:
                 await task
         await writer.close()
         database.dispose()
-        if lock is not None:
-            lock.close()
+        lock.close()
 
     app = assemble(
         settings,
@@ -209,7 +211,7 @@ def build(settings: Settings) -> App:
         identities=identities,
         log=log,
         development=development,
-        probe=probe,
+        probe=StoreProbe(writer, storage),
         start=start,
         close=close,
     )
@@ -274,7 +276,7 @@ def assemble(
     )
 
 
-def _lock(data_dir: Path) -> IO[bytes] | None:
+def _lock(data_dir: Path) -> IO[bytes]:
     """One server per data folder: a second one would make every commit wait for the other's."""
     handle = (data_dir / "serve.lock").open("ab")
     try:

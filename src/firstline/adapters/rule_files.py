@@ -60,6 +60,8 @@ def read_rules(folder: Path) -> tuple[Rule, ...]:
             raise RulePackInvalid(f"{path.name}: {error.strerror}") from None
         found = parse_pack(text, source=path.name)
         name = found[0].id.split("/", 1)[0]
+        if name in LANGUAGES:
+            raise RulePackInvalid(f"{path.name}: pack '{name}' has the name of a shipped pack; choose another")
         if name in packs:
             raise RulePackInvalid(f"{path.name}: pack '{name}' is also in {packs[name]}")
         packs[name] = path.name

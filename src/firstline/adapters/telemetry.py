@@ -3,6 +3,7 @@
 An exception is logged by its type and the places it passed through, never by its message, which may quote input.
 """
 
+import contextlib
 import sys
 import traceback
 from typing import Any, Final
@@ -101,7 +102,7 @@ _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "O
 def open_log(level: str = "info") -> Any:
     """A structured log: one JSON object a line on standard error."""
     return structlog.wrap_logger(
-        structlog.BytesLogger(sys.stderr.buffer),
+        _Lines(sys.stderr.buffer),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -109,6 +110,17 @@ def open_log(level: str = "info") -> Any:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
     ).bind()
+
+
+class _Lines(structlog.BytesLogger):
+    """Writes lines; a log that cannot be written (a full disk, a closed pipe) must not fail a request."""
+
+    def msg(self, message: bytes) -> None:
+        """One line, or nothing."""
+        with contextlib.suppress(OSError, ValueError):
+            super().msg(message)
+
+    debug = info = warning = error = msg
 
 
 def fault_fields(error: BaseException) -> dict[str, object]:

@@ -13,7 +13,7 @@ from firstline.core.expressions import Expression, ExpressionSet
 from firstline.core.folding import Trace, View, views
 from firstline.core.message import Facts
 from firstline.core.taxonomy import Channel, Decision, Priority, Signal, UserPlan
-from firstline.core.terms import compile_term
+from firstline.core.terms import Term, TermInvalid, compile_term
 
 MAX_SPANS: Final = 16
 """Spans kept of one rule in one message."""
@@ -143,14 +143,14 @@ class RuleBook:
         numbers: dict[str, int] = {}
         self._candidates: Final[dict[int, list[_Candidate]]] = {}
         for number, rule in enumerate(self.rules):
-            for term in map(compile_term, rule.terms):
+            for term in _compiled(rule, rule.terms):
                 first, *others = (
                     frozenset(numbers.setdefault(piece, len(numbers)) for piece in group) for group in term.anchors
                 )
                 for piece in first:
                     self._candidates.setdefault(piece, []).append(_Candidate(number, term.pattern, tuple(others)))
             name = _name(rule)
-            guards.setdefault(name, []).extend(compile_term(guard, greedy=True).pattern for guard in rule.guards)
+            guards.setdefault(name, []).extend(guard.pattern for guard in _compiled(rule, rule.guards, greedy=True))
             text_guards.setdefault(name, []).extend(rule.guard_patterns)
             self._text_patterns.extend((number, pattern) for pattern in rule.patterns)
         self._guards: Final = {name: "|".join(patterns) for name, patterns in guards.items() if patterns}
@@ -259,6 +259,14 @@ class RuleBook:
         words = plain.words.encode()
         guarded = [trace.locate(plain, *_characters(words, *found)) for found in self._expressions.spans(guard, words)]
         return _not_overlapped(spans, guarded, shared=0)
+
+
+def _compiled(rule: Rule, terms: Iterable[str], *, greedy: bool = False) -> Iterator[Term]:
+    for term in terms:
+        try:
+            yield compile_term(term, greedy=greedy)
+        except TermInvalid as error:
+            raise TermInvalid(f"rule {rule.id}: {error}") from None
 
 
 def _name(rule: Rule) -> str:

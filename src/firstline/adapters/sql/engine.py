@@ -14,6 +14,9 @@ from firstline.ports.storage import StorageUnavailable
 
 BUSY_TIMEOUT_S: Final = 5.0
 
+Database = Engine
+"""What `open_engine` gives; named apart from the engine that decides."""
+
 
 def open_engine(path: Path) -> Engine:
     """An engine on a SQLite file; transactions begin with `BEGIN IMMEDIATE` where they write (see `writing`)."""
