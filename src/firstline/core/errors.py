@@ -93,7 +93,10 @@ RATE_LIMITED: Final = PublicError(
     "rate_limited", 429, "Rate limit exceeded", "Wait until the window opens again, or move to a larger plan."
 )
 TOO_MANY_ATTEMPTS: Final = PublicError(
-    "too_many_attempts", 429, "Too many attempts", "Wait as long as Retry-After says."
+    "too_many_attempts",
+    429,
+    "Rate limit exceeded",
+    "Too many attempts from this address. Wait as long as Retry-After says.",
 )
 STORE_UNAVAILABLE: Final = PublicError(
     "store_unavailable",
