@@ -27,7 +27,7 @@ from firstline.settings import Settings
 
 BACKLOG: Final = 2_048
 GRACE_S: Final = 20
-SWITCH_INTERVAL_S: Final = 0.0005
+SWITCH_INTERVAL_S: Final = 0.005
 _SPARE_FILES: Final = 200
 
 
