@@ -44,32 +44,30 @@ def _insert(table: str, columns: Sequence[str], tail: str = "") -> str:
     return f"INSERT INTO {table} ({quoted}) SELECT {values} FROM json_each(NEW.{table}) WHERE true {tail};"  # noqa: S608
 
 
-_INBOX: Final = f"""
-CREATE TEMP VIEW inbox AS
-SELECT NULL AS tickets, NULL AS verdicts, NULL AS "usage", NULL AS key_uses, NULL AS idempotency, NULL AS outbox;
-CREATE TEMP TRIGGER store INSTEAD OF INSERT ON inbox BEGIN
-{_insert("tickets", TicketRow._fields)}
-{_insert("verdicts", VerdictRow._fields)}
-{
-    _insert(
-        "usage",
-        ("account_id", "catalogue", "window", "starts_at_us", "ends_at_us", "requests"),
-        'ON CONFLICT (account_id, catalogue, "window", starts_at_us) '
-        "DO UPDATE SET requests = requests + excluded.requests",
+_INBOX: Final = "\n".join(
+    (
+        'CREATE TEMP VIEW inbox AS SELECT NULL AS tickets, NULL AS verdicts, NULL AS "usage", NULL AS key_uses, '
+        "NULL AS idempotency, NULL AS outbox;",
+        "CREATE TEMP TRIGGER store INSTEAD OF INSERT ON inbox BEGIN",
+        _insert("tickets", TicketRow._fields),
+        _insert("verdicts", VerdictRow._fields),
+        _insert(
+            "usage",
+            ("account_id", "catalogue", "window", "starts_at_us", "ends_at_us", "requests"),
+            'ON CONFLICT (account_id, catalogue, "window", starts_at_us) '
+            "DO UPDATE SET requests = requests + excluded.requests",
+        ),
+        _insert(
+            "key_uses",
+            ("key_id", "last_used_at_us", "requests"),
+            "ON CONFLICT (key_id) DO UPDATE SET requests = requests + excluded.requests, "
+            "last_used_at_us = max(last_used_at_us, excluded.last_used_at_us)",
+        ),
+        _insert("idempotency", IdempotencyEntry._fields),
+        _insert("outbox", OutboxEvent._fields),
+        "END;",
     )
-}
-{
-    _insert(
-        "key_uses",
-        ("key_id", "last_used_at_us", "requests"),
-        "ON CONFLICT (key_id) DO UPDATE SET requests = requests + excluded.requests, "
-        "last_used_at_us = max(last_used_at_us, excluded.last_used_at_us)",
-    )
-}
-{_insert("idempotency", IdempotencyEntry._fields)}
-{_insert("outbox", OutboxEvent._fields)}
-END;
-"""
+)
 """A group of records is one INSERT into a view whose trigger fills the tables. One statement is one transaction,
 and the interpreter is handed over once per group, not once per statement: with a busy event loop beside the writer,
 every hand-over waits for the interpreter's switch interval."""

@@ -1,5 +1,6 @@
 """The ticket classifier's contract: `/api/v1/*`."""
 
+import asyncio
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, Final, TypeVar
@@ -38,6 +39,7 @@ from firstline.usecases.tickets import Charge, Failed, Triaged
 
 MAX_BATCH_BYTES: Final = 24 << 20
 _BATCH_BYTES_PER_TICKET: Final = 24 << 10
+_ITEMS_PER_TURN: Final = 50
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -113,7 +115,11 @@ class ClassifierV1:
             )
         except JournalUnavailable:
             raise self._store_failed() from None
-        results = [self._item(next(outcomes)) if isinstance(entry, Message) else {"error": entry} for entry in checked]
+        results: list[dict[str, Any]] = []
+        for number, entry in enumerate(checked, start=1):
+            results.append(self._item(next(outcomes)) if isinstance(entry, Message) else {"error": entry})
+            if number % _ITEMS_PER_TURN == 0:
+                await asyncio.sleep(0)
         failed = sum("error" in item for item in results)
         return json_reply(
             {
