@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -27,7 +26,6 @@ from firstline.settings import Settings
 
 BACKLOG: Final = 2_048
 GRACE_S: Final = 20
-SWITCH_INTERVAL_S: Final = 0.005
 _SPARE_FILES: Final = 200
 
 
@@ -48,9 +46,6 @@ def run(
     listener = listen(settings.host, settings.port)
     bounds = bounds or Bounds()
     _allow_files(2 * bounds.max_connections + _SPARE_FILES)
-    # The writer thread needs the interpreter for microseconds at a time. With the default of 5 ms, a busy event loop
-    # would keep it, and everyone who waits for that commit, waiting for 5 ms on every hand-over.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     faults = _keep_start_faults(app)
     _log_through(app, faults)
     gate = Gate(bounds, docs_url=settings.docs_url, on_refused=partial(_count_refused, app))
