@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import re2
 
-_SET_MEMORY_BYTES: Final = 256 << 20
-_EXPRESSION_MEMORY_BYTES: Final = 32 << 20
+_SET_MEMORY_BYTES: Final = 64 << 20
+_EXPRESSION_MEMORY_BYTES: Final = (2 << 20, 32 << 20)
+"""What one expression's automaton may take; the larger bound is for patterns that the smaller one cannot hold."""
 
 
 class ExpressionInvalid(ValueError):
@@ -32,11 +33,7 @@ class Expression:
 
     def __init__(self, pattern: str) -> None:
         """Raises: ExpressionInvalid when RE2 cannot compile the pattern."""
-        try:
-            self._compiled: Any = re2.compile(pattern, options=_options(_EXPRESSION_MEMORY_BYTES))
-        except re2.error as error:
-            reason = error.args[0] if error.args else error
-            raise ExpressionInvalid(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
+        self._compiled: Any = _compile(pattern)
 
     def found_in(self, text: bytes) -> bool:
         """Whether the pattern matches somewhere in UTF-8 text."""
@@ -60,6 +57,16 @@ class Expression:
             found.append((start, end))
             position = max(end - overlap, start + 1)
         return found
+
+
+def _compile(pattern: str) -> Any:
+    reason: Any = "not compiled"
+    for memory_bytes in _EXPRESSION_MEMORY_BYTES:
+        try:
+            return re2.compile(pattern, options=_options(memory_bytes))
+        except re2.error as error:
+            reason = error.args[0] if error.args else error
+    raise ExpressionInvalid(reason.decode() if isinstance(reason, bytes) else str(reason))
 
 
 class ExpressionSet:

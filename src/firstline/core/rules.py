@@ -11,9 +11,10 @@ from typing import Final, NamedTuple
 
 from firstline.core.expressions import Expression, ExpressionSet
 from firstline.core.folding import Trace, View, views
+from firstline.core.literals import LiteralSet
 from firstline.core.message import Facts
 from firstline.core.taxonomy import Channel, Decision, Priority, Signal, UserPlan
-from firstline.core.terms import Term, TermInvalid, compile_term
+from firstline.core.terms import Term, TermInvalid, compile_term, forget_words
 
 MAX_SPANS: Final = 16
 """Spans kept of one rule in one message."""
@@ -122,10 +123,10 @@ class _Candidate(NamedTuple):
 class RuleBook:
     """All rules in force, compiled.
 
-    Matching has two steps. One pass of an RE2 set over plain pieces of text (the terms' anchors) finds the terms
-    that may match; each of those is then searched as an expression of its own. A set of the whole terms was as fast
-    on text it had seen, and a hundred times slower on text it had not, because gaps and wildcards multiply the
-    automaton's states (docs/decisions/0004-anchored-rule-search.md).
+    Matching has two steps. One pass over plain pieces of text (the terms' anchors) finds the terms that may match;
+    each of those is then searched as an RE2 expression of its own. One RE2 set of the whole terms was as fast on text
+    it had seen, and a hundred times slower on text it had not, because gaps and wildcards multiply the automaton's
+    states (docs/decisions/0004-anchored-rule-search.md).
 
     Attributes:
         content_hash: hex SHA-256 over the rules; names this version in evidence.
@@ -147,8 +148,9 @@ class RuleBook:
                 first, *others = (
                     frozenset(numbers.setdefault(piece, len(numbers)) for piece in group) for group in term.anchors
                 )
+                candidate = _Candidate(number, term.pattern, tuple(others))
                 for piece in first:
-                    self._candidates.setdefault(piece, []).append(_Candidate(number, term.pattern, tuple(others)))
+                    self._candidates.setdefault(piece, []).append(candidate)
             name = _name(rule)
             guards.setdefault(name, []).extend(guard.pattern for guard in _compiled(rule, rule.guards, greedy=True))
             text_guards.setdefault(name, []).extend(rule.guard_patterns)
@@ -157,8 +159,9 @@ class RuleBook:
         self._text_guards: Final = {name: "|".join(patterns) for name, patterns in text_guards.items() if patterns}
         whole_words = (piece.split() for piece in numbers if piece[0] == piece[-1] == " ")
         self._vocabulary: Final = frozenset(word for words in whole_words for word in words if word.isalpha())
-        self._anchors: Final = ExpressionSet(list(numbers))
+        self._anchors: Final = LiteralSet(list(numbers))
         self._text_set: Final = ExpressionSet([pattern for _, pattern in self._text_patterns])
+        forget_words()
 
     def evaluate(self, text: str, facts: Facts, *, language: str | None = None) -> tuple[Match, ...]:
         """The rules that apply to a text, in the order of the packs.
@@ -233,7 +236,7 @@ class RuleBook:
 
     def _candidates_in(self, words: bytes) -> Iterator[_Candidate]:
         """Terms that may match: all that do, and some that do not. What a sentence has, the text around it has."""
-        present = frozenset(self._anchors.match(words))
+        present = self._anchors.found_in(words)
         for anchor in self._candidates.keys() & present:
             for candidate in self._candidates[anchor]:
                 for group in candidate.others:

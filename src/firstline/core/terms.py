@@ -59,6 +59,11 @@ def compile_term(term: str, *, greedy: bool = False) -> Term:
     return Term(f" {found.pattern}", found.anchors)
 
 
+def forget_words() -> None:
+    """Free what compiling many terms has kept at hand; compiling more terms later works all the same."""
+    _word.cache_clear()
+
+
 class _Parser:
     """Recursive descent over the tokens of one term.
 

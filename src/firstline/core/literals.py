@@ -1,0 +1,30 @@
+"""The one place that touches the Aho–Corasick automaton: many pieces of plain text, found in one pass.
+
+The automaton is built once and never grows, and a pass costs no more than the text's length and the pieces found,
+whatever the text. Safe from any thread.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
+
+
+class LiteralSet:
+    """Pieces of UTF-8 text, each known by its place in the given order."""
+
+    __slots__ = ("_automaton",)
+
+    def __init__(self, pieces: Sequence[str]) -> None:
+        """Args:
+        pieces: none of them empty, no two alike.
+        """
+        self._automaton: Final = BytesAhoCorasick(
+            [piece.encode() for piece in pieces],
+            matchkind=MatchKind.Standard,
+            implementation=Implementation.ContiguousNFA,
+        )
+
+    def found_in(self, text: bytes) -> frozenset[int]:
+        """Which pieces stand somewhere in UTF-8 text, overlapping ones included."""
+        return frozenset([found[0] for found in self._automaton.find_matches_as_indexes(text, overlapping=True)])
