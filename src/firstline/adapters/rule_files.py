@@ -23,6 +23,8 @@ MAX_TERM_LENGTH: Final = 1000
 MAX_ACTION_LENGTH: Final = 500
 MAX_DEPTH: Final = 20
 
+SHIPPED_PACKS: Final = (*LANGUAGES, "any")
+
 _RE2_PREFIX: Final = "re2"
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -33,7 +35,7 @@ class RulePackInvalid(ValueError):
 
 
 def builtin_rules() -> tuple[Rule, ...]:
-    """The packs that firstline ships, one per language."""
+    """The packs that firstline ships: one per language, and one for all of them."""
     folder = resources.files("firstline.data").joinpath("rules")
     rules: list[Rule] = []
     for entry in sorted(folder.iterdir(), key=lambda item: item.name):
@@ -60,7 +62,7 @@ def read_rules(folder: Path) -> tuple[Rule, ...]:
             raise RulePackInvalid(f"{path.name}: {error.strerror}") from None
         found = parse_pack(text, source=path.name)
         name = found[0].id.split("/", 1)[0]
-        if name in LANGUAGES:
+        if name in SHIPPED_PACKS:
             raise RulePackInvalid(f"{path.name}: pack '{name}' has the name of a shipped pack; choose another")
         if name in packs:
             raise RulePackInvalid(f"{path.name}: pack '{name}' is also in {packs[name]}")
