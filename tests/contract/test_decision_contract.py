@@ -83,6 +83,15 @@ def test_documentation_needs_no_internet(production: Server, path: str) -> None:
     assert "openapi.json" in page.text
 
 
+def test_every_error_links_to_a_page_of_this_server(production: Server) -> None:
+    body = production.get("/v1/usage").json()
+    page = production.get(body["docs"])
+    assert page.status_code == 200
+    assert "API key required" in page.text
+    assert production.get("/docs/errors/no_such_code").status_code == 404
+    assert "rate_limited" in production.get("/docs/errors").text
+
+
 def test_prices_are_the_published_ones(production: Server) -> None:
     body = production.get("/v1/pricing").json()
     assert body["currency"] == "USD"
