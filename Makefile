@@ -54,10 +54,13 @@ smoke: $(VENV)/.serve ## make the published calls against URL and print what dif
 train: $(VENV)/.train ## rebuild the local model from DATA=DIR
 	@$(VENV)-train/bin/python training/train.py --data $(DATA)
 
+eval: $(VENV)/.serve ## accuracy of model and rules on the held-out text
+	@$(BIN)/python evaluation/evaluate.py
+
 nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests and benchmarks
 	@$(BIN)/python -m pytest -q -m "slow" && $(MAKE) bench
 
 lock: ## write the lock files anew (needs uv)
 	@tools/lock.sh
 
-.PHONY: help serve test test-all coverage lint types fmt bench smoke train nightly lock
+.PHONY: help serve test test-all coverage lint types fmt bench smoke train eval nightly lock

@@ -5,7 +5,7 @@ nothing but the text and its facts, and a match is never lost for want of its ex
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -139,23 +139,17 @@ class RuleBook:
         self._expressions: Final = _Expressions(overlap=1)
         self._text_expressions: Final = _Expressions(overlap=0)
         self._text_patterns: Final[list[tuple[int, str]]] = []
-        guards: dict[str, list[str]] = {}
         text_guards: dict[str, list[str]] = {}
         numbers: dict[str, int] = {}
         self._candidates: Final[dict[int, list[_Candidate]]] = {}
+        self._guards: Final[dict[int, list[_Candidate]]] = {}
         for number, rule in enumerate(self.rules):
             for term in _compiled(rule, rule.terms):
-                first, *others = (
-                    frozenset(numbers.setdefault(piece, len(numbers)) for piece in group) for group in term.anchors
-                )
-                candidate = _Candidate(number, term.pattern, tuple(others))
-                for piece in first:
-                    self._candidates.setdefault(piece, []).append(candidate)
-            name = _name(rule)
-            guards.setdefault(name, []).extend(guard.pattern for guard in _compiled(rule, rule.guards, greedy=True))
-            text_guards.setdefault(name, []).extend(rule.guard_patterns)
+                _file(term, number, self._candidates, numbers)
+            for guard in _compiled(rule, rule.guards, greedy=True):
+                _file(guard, number, self._guards, numbers)
+            text_guards.setdefault(_name(rule), []).extend(rule.guard_patterns)
             self._text_patterns.extend((number, pattern) for pattern in rule.patterns)
-        self._guards: Final = {name: "|".join(patterns) for name, patterns in guards.items() if patterns}
         self._text_guards: Final = {name: "|".join(patterns) for name, patterns in text_guards.items() if patterns}
         whole_words = (piece.split() for piece in numbers if piece[0] == piece[-1] == " ")
         self._vocabulary: Final = frozenset(word for words in whole_words for word in words if word.isalpha())
@@ -212,7 +206,7 @@ class RuleBook:
             searched: sentences of earlier readings, which are not searched again; this reading's are added.
         """
         sentences = words.split(_SENTENCE_END)
-        if len(sentences) > 1 and next(self._candidates_in(words), None) is None:
+        if len(sentences) > 1 and next(_candidates_in(self._anchors.found_in(words), self._candidates), None) is None:
             return
         begin = 0
         again = frozenset(searched)
@@ -226,24 +220,23 @@ class RuleBook:
             begin += len(sentence) + len(_SENTENCE_END)
 
     def _hits_in_sentence(self, words: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-        for number, pattern, _ in self._candidates_in(words):
+        present = self._anchors.found_in(words)
+        guarded: dict[str, list[tuple[int, int]]] | None = None
+        for number, pattern, _ in _candidates_in(present, self._candidates):
             hits = self._expressions.spans(pattern, words)
-            guard = self._guards.get(_name(self.rules[number])) if hits else None
-            if guard is not None:
-                hits = _not_overlapped(hits, self._expressions.spans(guard, words), shared=1)
+            if hits:
+                if guarded is None:
+                    guarded = self._guarded(present, words)
+                hits = _not_overlapped(hits, guarded.get(_name(self.rules[number]), ()), shared=1)
             if hits:
                 yield number, hits
 
-    def _candidates_in(self, words: bytes) -> Iterator[_Candidate]:
-        """Terms that may match: all that do, and some that do not. What a sentence has, the text around it has."""
-        present = self._anchors.found_in(words)
-        for anchor in self._candidates.keys() & present:
-            for candidate in self._candidates[anchor]:
-                for group in candidate.others:
-                    if group.isdisjoint(present):
-                        break
-                else:
-                    yield candidate
+    def _guarded(self, present: frozenset[int], words: bytes) -> dict[str, list[tuple[int, int]]]:
+        """Ranges that guards cover, by the name of their rules."""
+        guarded: dict[str, list[tuple[int, int]]] = {}
+        for number, pattern, _ in _candidates_in(present, self._guards):
+            guarded.setdefault(_name(self.rules[number]), []).extend(self._expressions.spans(pattern, words))
+        return guarded
 
     def _hits_in_text(self, text: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         for index in self._text_set.match(text):
@@ -256,12 +249,29 @@ class RuleBook:
                 yield number, hits
 
     def _unguarded(self, number: int, plain: View, trace: Trace, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        guard = self._guards.get(_name(self.rules[number]))
-        if guard is None:
-            return spans
         words = plain.words.encode()
-        guarded = [trace.locate(plain, *_characters(words, *found)) for found in self._expressions.spans(guard, words)]
-        return _not_overlapped(spans, guarded, shared=0)
+        guarded = self._guarded(self._anchors.found_in(words), words).get(_name(self.rules[number]), ())
+        covered = [trace.locate(plain, *_characters(words, *found)) for found in guarded]
+        return _not_overlapped(spans, covered, shared=0)
+
+
+def _file(term: Term, rule: int, candidates: dict[int, list[_Candidate]], numbers: dict[str, int]) -> None:
+    """File a term under each piece of its rarest group of anchors; new pieces get the next numbers."""
+    first, *others = (frozenset(numbers.setdefault(piece, len(numbers)) for piece in group) for group in term.anchors)
+    candidate = _Candidate(rule, term.pattern, tuple(others))
+    for piece in first:
+        candidates.setdefault(piece, []).append(candidate)
+
+
+def _candidates_in(present: frozenset[int], candidates: Mapping[int, list[_Candidate]]) -> Iterator[_Candidate]:
+    """Terms that may match: all that do, and some that do not. What a sentence has, the text around it has."""
+    for anchor in candidates.keys() & present:
+        for candidate in candidates[anchor]:
+            for group in candidate.others:
+                if group.isdisjoint(present):
+                    break
+            else:
+                yield candidate
 
 
 def _compiled(rule: Rule, terms: Iterable[str], *, greedy: bool = False) -> Iterator[Term]:
@@ -278,7 +288,7 @@ def _name(rule: Rule) -> str:
 
 
 def _not_overlapped(
-    hits: list[tuple[int, int]], guarded: list[tuple[int, int]], *, shared: int
+    hits: list[tuple[int, int]], guarded: Sequence[tuple[int, int]], *, shared: int
 ) -> list[tuple[int, int]]:
     """The hits that no guard overlaps; `shared` units at either end may be common to both."""
     return [hit for hit in hits if not any(hit[0] + shared < end and begin + shared < hit[1] for begin, end in guarded)]
