@@ -35,10 +35,6 @@ class Expression:
         """Raises: ExpressionInvalid when RE2 cannot compile the pattern."""
         self._compiled: Any = _compile(pattern)
 
-    def found_in(self, text: bytes) -> bool:
-        """Whether the pattern matches somewhere in UTF-8 text."""
-        return self._compiled.search(text) is not None
-
     def spans(self, text: bytes, *, overlap: int = 0) -> list[tuple[int, int]]:
         """Half-open byte ranges of the matches in UTF-8 text, left to right.
 
