@@ -243,7 +243,7 @@ class _Pack:
         node: yaml.Node,
         *,
         allowed: set[str],
-        required: set[str] = frozenset(),  # type: ignore[assignment]
+        required: set[str] = frozenset(),  # type: ignore[assignment]  # never changed
     ) -> dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode):
             raise self._error(node, f"expected keys: {', '.join(sorted(allowed))}")

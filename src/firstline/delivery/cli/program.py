@@ -98,7 +98,7 @@ def run_program(arguments: list[str]) -> int:
         return error.code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # what the world did gets a sentence; a bug is raised again
         sentence = _known_failure(error)
         if sentence is None:
             raise

@@ -63,7 +63,7 @@ def _documented(spec: RouteSpec) -> APIRoute:
 
     def endpoint() -> None: ...
 
-    endpoint.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    endpoint.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # what FastAPI reads
     endpoint.__name__ = spec.handler.__name__.strip("_")
     return APIRoute(
         spec.path,
