@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from firstline.adapters.local_model import load_local_model
-from firstline.adapters.rule_files import builtin_rules
-from firstline.core.rules import Rule, RuleBook
+from firstline.adapters.shipped_rules import shipped_rules as read_shipped_rules
+from firstline.core.rules import CompiledRules, Rule, RuleBook
 from firstline.learning.ngram_model import NgramModel
 from firstline.settings import PREFIX, variable_names
 
@@ -84,15 +84,21 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def shipped_rules() -> tuple[Rule, ...]:
-    """The rules of all shipped packs."""
-    return builtin_rules()
+def shipped_packs() -> CompiledRules:
+    """The shipped packs, as the server loads them."""
+    return read_shipped_rules()
 
 
 @pytest.fixture(scope="session")
-def book(shipped_rules: tuple[Rule, ...]) -> RuleBook:
-    """The shipped rules, compiled once."""
-    return RuleBook(shipped_rules)
+def shipped_rules(shipped_packs: CompiledRules) -> tuple[Rule, ...]:
+    """The rules of all shipped packs."""
+    return shipped_packs.rules
+
+
+@pytest.fixture(scope="session")
+def book(shipped_packs: CompiledRules) -> RuleBook:
+    """The shipped rules, ready to be searched."""
+    return RuleBook((), shipped_packs)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ import orjson
 from firstline.adapters.local_model import load_local_model
 from firstline.adapters.memory_limiter import MemoryLimiter
 from firstline.adapters.plan_files import Catalogues, load_catalogues
-from firstline.adapters.rule_files import builtin_rules, read_rules
+from firstline.adapters.rule_files import read_rules
+from firstline.adapters.shipped_rules import shipped_rules
 from firstline.adapters.sql.engine import Database, open_engine
 from firstline.adapters.sql.migrate import migrate
 from firstline.adapters.sql.sql_storage import SqlStorage, write_directly
@@ -89,7 +90,7 @@ def build_engine(settings: Settings) -> Engine:
     try:
         classifier = load_local_model(settings.model_file)
         folder = settings.rules_dir
-        rules = RulesInForce(builtin_rules(), (lambda: read_rules(folder)) if folder else None)
+        rules = RulesInForce(shipped_rules(), (lambda: read_rules(folder)) if folder else None)
         book = rules.load()
     except ValueError as error:
         raise CannotStart(f"{error}.") from None

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from firstline.adapters.rule_files import builtin_rules
+from firstline.adapters.shipped_rules import shipped_rules
 from firstline.core.message import Message, facts_of
 from firstline.core.rules import RuleBook
 from firstline.core.taxonomy import Contract
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "rules"
-BOOK = RuleBook(builtin_rules())
+BOOK = RuleBook((), shipped_rules())
 
 
 @pytest.mark.parametrize("language", sorted(path.stem for path in VECTORS.glob("*.json")))

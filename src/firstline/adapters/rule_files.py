@@ -15,7 +15,7 @@ import yaml
 from firstline.core.expressions import Expression, ExpressionInvalid
 from firstline.core.rules import Conditions, Effects, Rule
 from firstline.core.taxonomy import LANGUAGES, Channel, Decision, Priority, Signal, UserPlan
-from firstline.core.terms import TermInvalid, compile_term
+from firstline.core.terms import TermInvalid, parse_term
 
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_TERMS: Final = 500
@@ -170,7 +170,7 @@ class _Pack:
                     patterns.append(f"(?:{value})")
                 else:
                     if self._check_terms:
-                        compile_term(value)
+                        parse_term(value)
                     terms.append(value)
             except (TermInvalid, ExpressionInvalid) as error:
                 raise self._error(item, str(error)) from None

@@ -15,16 +15,16 @@ class LiteralSet:
 
     __slots__ = ("_automaton",)
 
-    def __init__(self, pieces: Sequence[str]) -> None:
+    def __init__(self, pieces: Sequence[bytes]) -> None:
         """Args:
-        pieces: none of them empty, no two alike.
+        pieces: none of them empty; equal ones are all found.
         """
         self._automaton: Final = BytesAhoCorasick(
-            [piece.encode() for piece in pieces],
+            pieces,
             matchkind=MatchKind.Standard,
             implementation=Implementation.ContiguousNFA,
         )
 
-    def found_in(self, text: bytes) -> frozenset[int]:
-        """Which pieces stand somewhere in UTF-8 text, overlapping ones included."""
-        return frozenset([found[0] for found in self._automaton.find_matches_as_indexes(text, overlapping=True)])
+    def find(self, text: bytes) -> list[tuple[int, int, int]]:
+        """Every piece in UTF-8 text with the byte range where it stands, overlapping ones included."""
+        return self._automaton.find_matches_as_indexes(text, overlapping=True)

@@ -5,16 +5,16 @@ nothing but the text and its facts, and a match is never lost for want of its ex
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from firstline.core.expressions import Expression, ExpressionSet
 from firstline.core.folding import Trace, View, views
-from firstline.core.literals import LiteralSet
 from firstline.core.message import Facts
 from firstline.core.taxonomy import Channel, Decision, Priority, Signal, UserPlan
-from firstline.core.terms import Term, TermInvalid, compile_term, forget_words
+from firstline.core.term_table import PackedTerm, Sentence, Span, TermTable, pack_terms
+from firstline.core.terms import Items, TermInvalid, forget_words, parse_term
 
 MAX_SPANS: Final = 16
 """Spans kept of one rule in one message."""
@@ -94,68 +94,102 @@ class Match:
     then: Effects = NO_EFFECTS
 
 
-@dataclass(slots=True)
-class _Expressions:
-    """Patterns compiled on first use; two threads may both compile one, which is harmless."""
+@dataclass(frozen=True, slots=True)
+class CompiledRules:
+    """Rules with their terms packed.
 
-    overlap: int
-    compiled: dict[str, Expression] = field(default_factory=dict)
+    Attributes:
+        rules: in the order of their packs.
+        terms: terms and guards; an owner is a place in `rules`.
+        content_hash: hex SHA-256 over the rules.
+    """
 
-    def spans(self, pattern: str, text: bytes) -> list[tuple[int, int]]:
-        """Byte ranges of a pattern."""
-        found = self.compiled.get(pattern)
-        if found is None:
-            found = self.compiled[pattern] = Expression(pattern)
-        return found.spans(text, overlap=self.overlap)
+    rules: tuple[Rule, ...]
+    terms: TermTable
+    content_hash: str
+
+
+def compile_rules(rules: Iterable[Rule]) -> CompiledRules:
+    """Pack the terms of rules.
+
+    Raises: TermInvalid for a term that the language does not allow.
+    """
+    rules = tuple(rules)
+    terms = [PackedTerm(*term) for number, rule in enumerate(rules) for term in _parsed(number, rule)]
+    table = TermTable(pack_terms(terms))
+    forget_words()
+    return CompiledRules(rules, table, hashlib.sha256(repr(rules).encode()).hexdigest())
+
+
+class _TextPatterns:
+    """The RE2 expressions of rules and their guards, all compiled."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        """Raises: ExpressionInvalid."""
+        patterns = [(number, pattern) for number, rule in enumerate(rules) for pattern in rule.patterns]
+        guards: dict[str, list[str]] = {}
+        for rule in rules:
+            guards.setdefault(_name(rule), []).extend(rule.guard_patterns)
+        self._set: Final = ExpressionSet([pattern for _, pattern in patterns])
+        self._expressions: Final = [(number, Expression(pattern)) for number, pattern in patterns]
+        self._guards: Final = {name: Expression("|".join(parts)) for name, parts in guards.items() if parts}
+        self._names: Final = [_name(rule) for rule in rules]
+
+    def __bool__(self) -> bool:
+        return bool(self._expressions)
+
+    def hits(self, text: bytes) -> Iterator[tuple[int, list[Span]]]:
+        """Rules and where in UTF-8 text they hit."""
+        for index in self._set.match(text):
+            number, expression = self._expressions[index]
+            hits = expression.spans(text)
+            guard = self._guards.get(self._names[number])
+            if guard is not None:
+                hits = _not_overlapped(hits, guard.spans(text), shared=0)
+            if hits:
+                yield number, hits
+
+
+class _Terms(NamedTuple):
+    """Terms that are searched together, and the number of the rule that their owner 0 is."""
+
+    table: TermTable
+    first_rule: int
 
 
 _SENTENCE_END: Final = b" . "
 
 
-class _Candidate(NamedTuple):
-    """A term to search when its rarest anchor is in a text and one anchor of each other group is too."""
-
-    rule: int
-    pattern: str
-    others: tuple[frozenset[int], ...]
-
-
 class RuleBook:
     """All rules in force, compiled.
 
-    Matching has two steps. One pass over plain pieces of text (the terms' anchors) finds the terms that may match;
-    each of those is then searched as an RE2 expression of its own. One RE2 set of the whole terms was as fast on text
-    it had seen, and a hundred times slower on text it had not, because gaps and wildcards multiply the automaton's
-    states (docs/decisions/0004-anchored-rule-search.md).
+    Matching has two steps. One pass over plain pieces of text finds the terms that may match; each of those is then
+    searched from where its words stand (docs/decisions/0014-packed-terms.md).
 
     Attributes:
+        rules: all of them; the given ones come before the shipped ones.
         content_hash: hex SHA-256 over the rules; names this version in evidence.
     """
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        """Raises: TermInvalid or ExpressionInvalid for a rule that cannot be compiled."""
-        self.rules: Final = tuple(rules)
-        self.content_hash: Final = hashlib.sha256(repr(self.rules).encode()).hexdigest()
-        self._expressions: Final = _Expressions(overlap=1)
-        self._text_expressions: Final = _Expressions(overlap=0)
-        self._text_patterns: Final[list[tuple[int, str]]] = []
-        text_guards: dict[str, list[str]] = {}
-        numbers: dict[str, int] = {}
-        self._candidates: Final[dict[int, list[_Candidate]]] = {}
-        self._guards: Final[dict[int, list[_Candidate]]] = {}
-        for number, rule in enumerate(self.rules):
-            for term in _compiled(rule, rule.terms):
-                _file(term, number, self._candidates, numbers)
-            for guard in _compiled(rule, rule.guards, greedy=True):
-                _file(guard, number, self._guards, numbers)
-            text_guards.setdefault(_name(rule), []).extend(rule.guard_patterns)
-            self._text_patterns.extend((number, pattern) for pattern in rule.patterns)
-        self._text_guards: Final = {name: "|".join(patterns) for name, patterns in text_guards.items() if patterns}
-        whole_words = (piece.split() for piece in numbers if piece[0] == piece[-1] == " ")
-        self._vocabulary: Final = frozenset(word for words in whole_words for word in words if word.isalpha())
-        self._anchors: Final = LiteralSet(list(numbers))
-        self._text_set: Final = ExpressionSet([pattern for _, pattern in self._text_patterns])
-        forget_words()
+    def __init__(self, rules: Iterable[Rule], shipped: CompiledRules | None = None) -> None:
+        """Args:
+            rules: to be compiled.
+            shipped: more rules, which come after them.
+        Raises: TermInvalid or ExpressionInvalid for a rule that cannot be compiled.
+        """
+        own = compile_rules(rules)
+        parts = [part for part in (own, shipped) if part is not None and part.rules]
+        self.rules: Final = tuple(rule for part in parts for rule in part.rules)
+        hashes = [part.content_hash for part in parts] or [own.content_hash]
+        self.content_hash: Final = (
+            hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+        )
+        self._names: Final = [_name(rule) for rule in self.rules]
+        self._terms: Final = tuple(
+            _Terms(part.terms, sum(len(before.rules) for before in parts[:index])) for index, part in enumerate(parts)
+        )
+        self._vocabulary: Final = _Vocabulary(tuple(terms.table for terms in self._terms))
+        self._text_patterns: Final = _TextPatterns(self.rules)
 
     def evaluate(self, text: str, facts: Facts, *, language: str | None = None) -> tuple[Match, ...]:
         """The rules that apply to a text, in the order of the packs.
@@ -165,7 +199,7 @@ class RuleBook:
             facts: of the same message.
             language: detected language, for rules that ask for one.
         """
-        found: dict[int, set[tuple[int, int]]] = {}
+        found: dict[int, set[Span]] = {}
         readings = views(text, vocabulary=self._vocabulary)
         plain = readings[0]
         trace: Trace | None = None
@@ -184,7 +218,7 @@ class RuleBook:
             if self._text_patterns:
                 punctuated = view.text.encode()
                 same = len(view.text) == len(text)
-                for number, hits in self._hits_in_text(punctuated):
+                for number, hits in self._text_patterns.hits(punctuated):
                     _keep(
                         found,
                         number,
@@ -199,87 +233,74 @@ class RuleBook:
                 matches.append(Match(rule.id, rule.signal, tuple(sorted(found[number])), rule.then))
         return tuple(matches)
 
-    def _hits_in_words(self, words: bytes, searched: set[bytes]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    def _hits_in_words(self, words: bytes, searched: set[bytes]) -> Iterator[tuple[int, list[Span]]]:
         """Rules and where they hit. No term and no guard reaches across a sentence, so each is searched alone.
 
         Args:
             searched: sentences of earlier readings, which are not searched again; this reading's are added.
         """
-        sentences = words.split(_SENTENCE_END)
-        if len(sentences) > 1 and next(_candidates_in(self._anchors.found_in(words), self._candidates), None) is None:
-            return
-        begin = 0
         again = frozenset(searched)
-        for sentence in sentences:
-            key = sentence.strip()
-            if key not in again:
-                searched.add(key)
-                shift = max(begin - 1, 0)
-                for number, hits in self._hits_in_sentence(b" %b " % sentence if begin else sentence + b" "):
-                    yield number, [(start + shift, end + shift) for start, end in hits]
-            begin += len(sentence) + len(_SENTENCE_END)
+        bounds = []
+        for begin, end in _sentences(words):
+            sentence = words[begin:end]
+            if sentence not in again:
+                searched.add(sentence)
+                bounds.append((begin, end))
+        for sentences in zip(*(table.sentences(words, bounds) for table, _ in self._terms), strict=True):
+            yield from self._hits_in_sentence(sentences)
 
-    def _hits_in_sentence(self, words: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-        present = self._anchors.found_in(words)
-        guarded: dict[str, list[tuple[int, int]]] | None = None
-        for number, pattern, _ in _candidates_in(present, self._candidates):
-            hits = self._expressions.spans(pattern, words)
-            if hits:
-                if guarded is None:
-                    guarded = self._guarded(present, words)
-                hits = _not_overlapped(hits, guarded.get(_name(self.rules[number]), ()), shared=1)
-            if hits:
-                yield number, hits
+    def _hits_in_sentence(self, sentences: Sequence[Sentence]) -> Iterator[tuple[int, list[Span]]]:
+        guarded: dict[str, list[Span]] | None = None
+        for (table, first_rule), sentence in zip(self._terms, sentences, strict=True):
+            for term in table.candidates(sentence):
+                hits = table.spans(term, sentence)
+                if hits:
+                    if guarded is None:
+                        guarded = self._guarded(sentences)
+                    number = first_rule + table.owner(term)
+                    hits = _not_overlapped(hits, guarded.get(self._names[number], ()), shared=1)
+                    if hits:
+                        yield number, hits
 
-    def _guarded(self, present: frozenset[int], words: bytes) -> dict[str, list[tuple[int, int]]]:
-        """Ranges that guards cover, by the name of their rules."""
-        guarded: dict[str, list[tuple[int, int]]] = {}
-        for number, pattern, _ in _candidates_in(present, self._guards):
-            guarded.setdefault(_name(self.rules[number]), []).extend(self._expressions.spans(pattern, words))
+    def _guarded(self, sentences: Sequence[Sentence]) -> dict[str, list[Span]]:
+        """Ranges that guards cover, by the name of their rules.
+
+        Args:
+            sentences: the same words for each of the tables.
+        """
+        guarded: dict[str, list[Span]] = {}
+        for (table, first_rule), sentence in zip(self._terms, sentences, strict=True):
+            for guard in table.guards(sentence):
+                name = self._names[first_rule + table.owner(guard)]
+                guarded.setdefault(name, []).extend(table.spans(guard, sentence))
         return guarded
 
-    def _hits_in_text(self, text: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-        for index in self._text_set.match(text):
-            number, pattern = self._text_patterns[index]
-            hits = self._text_expressions.spans(pattern, text)
-            guard = self._text_guards.get(_name(self.rules[number]))
-            if guard is not None:
-                hits = _not_overlapped(hits, self._text_expressions.spans(guard, text), shared=0)
-            if hits:
-                yield number, hits
-
-    def _unguarded(self, number: int, plain: View, trace: Trace, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    def _unguarded(self, number: int, plain: View, trace: Trace, spans: list[Span]) -> list[Span]:
         words = plain.words.encode()
-        guarded = self._guarded(self._anchors.found_in(words), words).get(_name(self.rules[number]), ())
+        name = self._names[number]
+        tables = zip(*(table.sentences(words, _sentences(words)) for table, _ in self._terms), strict=True)
+        guarded = [span for sentences in tables for span in self._guarded(sentences).get(name, ())]
         covered = [trace.locate(plain, *_characters(words, *found)) for found in guarded]
         return _not_overlapped(spans, covered, shared=0)
 
 
-def _file(term: Term, rule: int, candidates: dict[int, list[_Candidate]], numbers: dict[str, int]) -> None:
-    """File a term under each piece of its rarest group of anchors; new pieces get the next numbers."""
-    first, *others = (frozenset(numbers.setdefault(piece, len(numbers)) for piece in group) for group in term.anchors)
-    candidate = _Candidate(rule, term.pattern, tuple(others))
-    for piece in first:
-        candidates.setdefault(piece, []).append(candidate)
+@dataclass(frozen=True, slots=True)
+class _Vocabulary:
+    """The whole words of all terms."""
+
+    tables: tuple[TermTable, ...]
+
+    def __contains__(self, word: object) -> bool:
+        return any(word in table for table in self.tables)
 
 
-def _candidates_in(present: frozenset[int], candidates: Mapping[int, list[_Candidate]]) -> Iterator[_Candidate]:
-    """Terms that may match: all that do, and some that do not. What a sentence has, the text around it has."""
-    for anchor in candidates.keys() & present:
-        for candidate in candidates[anchor]:
-            for group in candidate.others:
-                if group.isdisjoint(present):
-                    break
-            else:
-                yield candidate
-
-
-def _compiled(rule: Rule, terms: Iterable[str], *, greedy: bool = False) -> Iterator[Term]:
-    for term in terms:
-        try:
-            yield compile_term(term, greedy=greedy)
-        except TermInvalid as error:
-            raise TermInvalid(f"rule {rule.id}: {error}") from None
+def _parsed(number: int, rule: Rule) -> Iterator[tuple[int, Items, bool]]:
+    for guard, terms in ((False, rule.terms), (True, rule.guards)):
+        for term in terms:
+            try:
+                yield number, parse_term(term), guard
+            except TermInvalid as error:
+                raise TermInvalid(f"rule {rule.id}: {error}") from None
 
 
 def _name(rule: Rule) -> str:
@@ -287,14 +308,24 @@ def _name(rule: Rule) -> str:
     return rule.id.partition("/")[2]
 
 
-def _not_overlapped(
-    hits: list[tuple[int, int]], guarded: Sequence[tuple[int, int]], *, shared: int
-) -> list[tuple[int, int]]:
+def _sentences(words: bytes) -> list[Span]:
+    """Byte ranges of the sentences among padded words, with the spaces around them."""
+    if _SENTENCE_END not in words:
+        return [(0, len(words))]
+    bounds = []
+    begin = 0
+    while (stop := words.find(_SENTENCE_END, begin)) >= 0:
+        bounds.append((begin, stop + 1))
+        begin = stop + 2
+    return [*bounds, (begin, len(words))]
+
+
+def _not_overlapped(hits: list[Span], guarded: Sequence[Span], *, shared: int) -> list[Span]:
     """The hits that no guard overlaps; `shared` units at either end may be common to both."""
     return [hit for hit in hits if not any(hit[0] + shared < end and begin + shared < hit[1] for begin, end in guarded)]
 
 
-def _keep(found: dict[int, set[tuple[int, int]]], number: int, spans: list[tuple[int, int]]) -> None:
+def _keep(found: dict[int, set[Span]], number: int, spans: list[Span]) -> None:
     if spans:
         kept = found.setdefault(number, set())
         kept.update(spans[: max(MAX_SPANS - len(kept), 0)])

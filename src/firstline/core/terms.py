@@ -1,47 +1,90 @@
-"""The term language of rule packs, turned into RE2 patterns over `folding.View.words`.
+"""The term language of rule packs, parsed into the words, choices and gaps that it stands for.
 
 The language is defined in docs/rules.md. A term is folded like the text that it is matched on, so accents, case,
-apostrophes and hyphens make no difference on either side.
+apostrophes and hyphens make no difference on either side. `term_table` packs parsed terms and searches for them.
 """
 
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from firstline.core.folding import fold_characters, words_of
+
+_SHORT_GAP: Final = 3
+"""Words that `..` may skip."""
+
+_LONGEST_JOINED_BYTES: Final = 12
+"""Long words are rare enough alone, and each joined piece takes memory of its own."""
 
 _TOKEN: Final = re.compile(r"\.\.\.|\.\.|…|[()\[\]|]|[^\s()\[\]|.…]+|\.")
 _HANGUL: Final = re.compile(r"[\u1100-\u11ff\uac00-\ud7af]")
 _ARABIC: Final = re.compile(r"[\u0600-\u06ff]")
 _GAPS: Final = ("..", "...")
-_ANY_LETTERS: Final = "[^ .]*"
-_ARABIC_ATTACHED: Final = "(?:[وف])?(?:[بلكس])?(?:ال|ل)?"
 
 
 class TermInvalid(ValueError):
     """A term that the language does not allow; the message says what is wrong with it."""
 
 
+class Script(IntEnum):
+    """What besides its own letters a word may consist of."""
+
+    PLAIN = 0
+    """Nothing, except what a `*` allows."""
+    ARABIC = 1
+    """Attached letters and the article before it."""
+    HANGUL = 2
+    """Any particle or ending; the space after it may be missing."""
+    HANGUL_ANYWHERE = 3
+    """The same, and any beginning."""
+
+
 @dataclass(frozen=True, slots=True)
-class Term:
-    """A term, ready to be searched.
+class Word:
+    """A word, or several between which there can only be a space.
 
     Attributes:
-        pattern: RE2 pattern over padded words.
-        anchors: groups of pieces of plain text; a text that the pattern matches holds at least one piece of every
-            group. The group that is rarest in text comes first.
+        piece: plain text that stands wherever the word does; a space at its beginning or end says that no letter may
+            stand there, none that any may.
+        script: what else may stand before or after it.
     """
 
-    pattern: str
-    anchors: tuple[tuple[str, ...], ...]
+    piece: str
+    script: Script = Script.PLAIN
 
 
-def compile_term(term: str, *, greedy: bool = False) -> Term:
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Words that may be skipped: at most `words` of them, or any number in the same sentence when it is None."""
+
+    words: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several, the first that fits."""
+
+    branches: "tuple[Items, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Maybe:
+    """What may be missing; there if it can be."""
+
+    body: Choice
+
+
+Item: TypeAlias = Word | Gap | Choice | Maybe
+Items: TypeAlias = tuple[Item, ...]
+"""Items that follow each other."""
+
+
+def parse_term(term: str) -> Items:
     """A term from its text.
 
-    Args:
-        greedy: whether gaps reach as far as they can, as a guard's should; a hit's reach no farther than needed.
     Raises: TermInvalid when brackets do not match, an alternative is empty, the term has no letter or digit, or it
         consists of optional words alone.
     """
@@ -50,60 +93,98 @@ def compile_term(term: str, *, greedy: bool = False) -> Term:
         raise TermInvalid("a term needs at least one letter or digit")
     if tokens[0] in _GAPS or tokens[-1] in _GAPS:
         raise TermInvalid("a term cannot begin or end with a gap")
-    parser = _Parser(tokens, greedy=greedy)
-    found = parser.sequence(outermost=True)
+    parser = _Parser(tokens)
+    items = parser.sequence()
     if parser.rest():
         raise TermInvalid(f"unexpected '{parser.rest()[0]}'")
-    if not found.anchors:
+    if not needs(items, lambda _: 1.0):
         raise TermInvalid("a term needs at least one word that is not optional")
-    return Term(f" {found.pattern}", found.anchors)
+    return items
+
+
+def needs(items: Items, frequency: Callable[[Word], float]) -> list[tuple[Word, ...]]:
+    """Groups of words, the rarest in text first; what the items match holds at least one word of every group.
+
+    Args:
+        frequency: how often a word stands in text, in any unit.
+    """
+    groups: list[tuple[Word, ...]] = []
+    for item in items:
+        if isinstance(item, Word):
+            groups.append((item,))
+        elif isinstance(item, Choice):
+            branches = [needs(branch, frequency) for branch in item.branches]
+            if all(branches):
+                groups.append(tuple(dict.fromkeys(word for branch in branches for word in branch[0])))
+    return sorted(groups, key=lambda group: sum(map(frequency, group)))
+
+
+def words_in(items: Items) -> Iterator[Word]:
+    """All words of the items."""
+    for item in items:
+        if isinstance(item, Word):
+            yield item
+        elif not isinstance(item, Gap):
+            for branch in item.branches if isinstance(item, Choice) else item.body.branches:
+                yield from words_in(branch)
+
+
+def beginnings(items: Items) -> tuple[Word, ...]:
+    """The words with which what the items match can begin; none when it can begin with a gap, thus with any."""
+    words: dict[Word, None] = {}
+    for item in items:
+        if isinstance(item, Gap):
+            return ()
+        if isinstance(item, Word):
+            words[item] = None
+            break
+        for branch in item.branches if isinstance(item, Choice) else item.body.branches:
+            found = beginnings(branch)
+            if not found:
+                return ()
+            words |= dict.fromkeys(found)
+        if isinstance(item, Choice):
+            break
+    return tuple(words)
 
 
 def forget_words() -> None:
-    """Free what compiling many terms has kept at hand; compiling more terms later works all the same."""
-    _word.cache_clear()
+    """Free what parsing many terms has kept at hand; parsing more terms later works all the same."""
+    _words.cache_clear()
 
 
 class _Parser:
-    """Recursive descent over the tokens of one term.
+    """Recursive descent over the tokens of one term."""
 
-    Every item is compiled with the space after it, so that optional words and gaps need no special case: the
-    pattern is `" " + items`, and the last item's space is the closing boundary.
-    """
-
-    def __init__(self, tokens: list[str], *, greedy: bool) -> None:
+    def __init__(self, tokens: list[str]) -> None:
         self._tokens = tokens
         self._position = 0
-        self._lazy = "" if greedy else "?"
 
     def rest(self) -> list[str]:
         return self._tokens[self._position :]
 
-    def sequence(self, *, outermost: bool = False) -> Term:
-        items: list[Term] = []
+    def sequence(self) -> Items:
+        items: list[Item] = []
         words = 0
         while self._position < len(self._tokens) and self._tokens[self._position] not in ")]|":
             token = self._tokens[self._position]
             self._position += 1
             if token == "(":
-                items.append(self._group(")"))
+                items.append(self._choice(")"))
                 words += 1
             elif token == "[":
-                items.append(Term(self._group("]").pattern + "?", ()))
-            elif token == "...":
-                items.append(Term(f"(?:[^.]*{self._lazy} )?{self._lazy}", ()))
-            elif token == "..":
-                items.append(Term(f"(?:[^ .]+ ){{0,3}}{self._lazy}", ()))
-            elif token != "." and (word := _word(token)) is not None:
-                items.append(word)
+                items.append(Maybe(self._choice("]")))
+            elif token in _GAPS:
+                items.append(Gap(None if token == "..." else _SHORT_GAP))
+            elif token != "." and (found := _words(token)):
+                for word in found:
+                    _append(items, word)
                 words += 1
         if not words:
             raise TermInvalid("an alternative or a bracket is empty")
-        if len(items) == 1:
-            return items[0]
-        return Term("".join(item.pattern for item in items), _join_anchors(items))
+        return tuple(items)
 
-    def _group(self, closing: str) -> Term:
+    def _choice(self, closing: str) -> Choice:
         branches = [self.sequence()]
         while self._position < len(self._tokens) and self._tokens[self._position] == "|":
             self._position += 1
@@ -111,54 +192,43 @@ class _Parser:
         if self._position >= len(self._tokens) or self._tokens[self._position] != closing:
             raise TermInvalid(f"'{closing}' is missing")
         self._position += 1
-        pattern = f"(?:{'|'.join(branch.pattern for branch in branches)})"
-        if not all(branch.anchors for branch in branches):
-            return Term(pattern, ())
-        return Term(pattern, (tuple(dict.fromkeys(piece for branch in branches for piece in branch.anchors[0])),))
+        return Choice(tuple(branches))
 
 
-def _join_anchors(items: list[Term]) -> tuple[tuple[str, ...], ...]:
-    """The anchors of all items, rarest first: the group whose shortest piece is longest.
-
-    Words that follow each other are one piece together where the space between them is certain.
-    """
-    groups: list[tuple[str, ...]] = []
-    joinable = False
-    for item in items:
-        single = item.anchors[0][0] if len(item.anchors) == 1 and len(item.anchors[0]) == 1 else None
-        if single is not None and joinable and groups[-1][0].endswith(" ") and single.startswith(" "):
-            groups[-1] = (groups[-1][0] + single[1:],)
-        else:
-            groups.extend(item.anchors)
-        joinable = single is not None
-    return tuple(sorted(groups, key=lambda group: (-min(map(len, group)), len(group))))
+def _append(items: list[Item], word: Word) -> None:
+    """Add a word; short ones between which there can only be a space are one piece, which is rarer than each."""
+    last = items[-1] if items else None
+    if (
+        isinstance(last, Word)
+        and last.script is word.script is Script.PLAIN
+        and last.piece.endswith(" ")
+        and word.piece.startswith(" ")
+        and len((last.piece + word.piece).encode()) <= _LONGEST_JOINED_BYTES
+    ):
+        items[-1] = Word(last.piece + word.piece[1:])
+    else:
+        items.append(word)
 
 
-@lru_cache(maxsize=100_000)
-def _word(token: str) -> Term | None:
-    """One word of a term, with what may stand before and after it; None for punctuation alone."""
+@lru_cache(maxsize=16_384)
+def _words(token: str) -> tuple[Word, ...]:
+    """The words of a token, with what may stand before and after them; none for punctuation alone."""
     any_beginning, any_ending = token.startswith("*"), token.endswith("*") and len(token) > 1
     core = token.strip("*")
     if "*" in core:
         raise TermInvalid(f"'{token}': * stands at the beginning or the end of a word")
     parts = [part for part in words_of(fold_characters(core)).split() if part != "."]
-    if not parts:
-        return None
-    if len(parts) == 1:
-        return _part(parts[0], beginning=any_beginning, ending=any_ending)
-    terms = [
-        _part(part, beginning=any_beginning and number == 0, ending=any_ending and number == len(parts) - 1)
+    return tuple(
+        _word(part, beginning=any_beginning and number == 0, ending=any_ending and number == len(parts) - 1)
         for number, part in enumerate(parts)
-    ]
-    return Term("".join(term.pattern for term in terms), _join_anchors(terms))
+    )
 
 
-def _part(part: str, *, beginning: bool, ending: bool) -> Term:
+def _word(part: str, *, beginning: bool, ending: bool) -> Word:
     if _HANGUL.search(part):
-        return Term(f"{_ANY_LETTERS if beginning else ''}{part}{_ANY_LETTERS} ?", ((part,),))
+        return Word(part, Script.HANGUL_ANYWHERE if beginning else Script.HANGUL)
     right = "" if ending else " "
-    after = _ANY_LETTERS if ending else ""
     if _ARABIC.search(part):
-        return Term(f"{_ANY_LETTERS if beginning else _ARABIC_ATTACHED}{part}{after} ", ((f"{part}{right}",),))
+        return Word(f"{part}{right}", Script.PLAIN if beginning else Script.ARABIC)
     left = "" if beginning else " "
-    return Term(f"{_ANY_LETTERS if beginning else ''}{part}{after} ", ((f"{left}{part}{right}",),))
+    return Word(f"{left}{part}{right}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from firstline.core.rules import Rule, RuleBook
+from firstline.core.rules import CompiledRules, Rule, RuleBook
 
 ReadRules = Callable[[], tuple[Rule, ...]]
 
@@ -13,12 +13,12 @@ class RulesInForce:
     """Builds the rule book and keeps the last good one.
 
     Attributes:
-        built_in: rules of the shipped packs.
+        built_in: the shipped packs.
         read_own: reads the own packs; raises ValueError with a message for people.
         problem: why the newest own packs are not in force; None when they are.
     """
 
-    built_in: tuple[Rule, ...]
+    built_in: CompiledRules
     read_own: ReadRules | None = None
     problem: str | None = None
     _own: tuple[Rule, ...] = field(default=())
@@ -29,7 +29,7 @@ class RulesInForce:
         Raises: ValueError when the own packs are invalid.
         """
         self._own = self.read_own() if self.read_own else ()
-        return RuleBook((*self._own, *self.built_in))
+        return RuleBook(self._own, self.built_in)
 
     def reload(self) -> RuleBook | None:
         """A new book when the own packs have changed and are valid; None otherwise, with `problem` saying why."""
@@ -40,7 +40,7 @@ class RulesInForce:
             if own == self._own:
                 self.problem = None
                 return None
-            book = RuleBook((*own, *self.built_in))
+            book = RuleBook(own, self.built_in)
         except ValueError as error:
             self.problem = str(error)
             return None

@@ -4,7 +4,7 @@ import pytest
 
 from firstline.core.expressions import ExpressionInvalid
 from firstline.core.message import Message, facts_of
-from firstline.core.rules import MAX_SPANS, Conditions, Effects, Match, Rule, RuleBook
+from firstline.core.rules import MAX_SPANS, Conditions, Effects, Match, Rule, RuleBook, compile_rules
 from firstline.core.taxonomy import Channel, Contract, Decision, Priority, Signal, UserPlan
 from firstline.core.terms import TermInvalid
 
@@ -37,6 +37,17 @@ def test_guards_of_rules_with_one_name_work_together_across_packs() -> None:
     own = Rule("own/sue", None, ("nothing here",), ("sue the dinosaur",), then=Effects(priority=Priority.HIGH))
     assert evaluate([SUE], "We love Sue the dinosaur") != ()
     assert evaluate([own, SUE], "We love Sue the dinosaur") == ()
+
+
+def test_own_rules_come_before_the_shipped_ones_and_guard_them() -> None:
+    own = Rule("own/sue", None, ("you",), ("sue the dinosaur",), then=Effects(priority=Priority.HIGH))
+    book, together = RuleBook([own], compile_rules([SUE])), RuleBook([own, SUE])
+    for text in ("We love Sue the dinosaur", "I sue you", "I s-u-e the dinosaur", "You! I w i l l s u e y o u"):
+        facts = facts_of(Message(text, Contract.DECISION))
+        assert book.evaluate(text, facts) == together.evaluate(text, facts)
+    facts = facts_of(Message("I sue you", Contract.DECISION))
+    assert [match.rule for match in book.evaluate("I sue you", facts)] == ["own/sue", "a/sue"]
+    assert book.content_hash != RuleBook([SUE]).content_hash
 
 
 def test_guards_of_a_rule_with_another_name_do_not_count() -> None:
