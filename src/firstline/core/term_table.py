@@ -343,14 +343,9 @@ class TermTable:
         pieces = arrays.pieces.split(b"\n") if arrays.pieces else []
         self._literals: Final = LiteralSet(pieces)
         self._first_guard: Final = arrays.first_guard[0]
-        self._whole_words: Final = array(
-            "q",
-            sorted(
-                hash(word)
-                for piece, reach in zip(pieces, arrays.reaches, strict=True)
-                if reach == _BOTH_SPACES and (word := piece[1:-1].decode()).isalpha()
-            ),
-        )
+        whole = (piece for piece, reach in zip(pieces, arrays.reaches, strict=True) if reach == _BOTH_SPACES)
+        words = b"".join(whole).decode().split()
+        self._whole_words: Final = array("q", sorted({hash(word) for word in words if word.isalpha()}))
 
     def __contains__(self, word: object) -> bool:
         """Whether a term has this word, with no `*`. Of 10^14 other words one is held for it."""

@@ -50,6 +50,10 @@ def test_own_rules_come_before_the_shipped_ones_and_guard_them() -> None:
     assert book.content_hash != RuleBook([SUE]).content_hash
 
 
+def test_letters_one_by_one_spell_the_words_of_a_term() -> None:
+    assert evaluate([Rule("a/x", Signal.LEGAL, ("i sue you",))], "I s u e y o u") != ()
+
+
 def test_guards_of_a_rule_with_another_name_do_not_count() -> None:
     other = Rule("own/other", None, ("nothing here",), ("sue the dinosaur",))
     assert evaluate([other, SUE], "We love Sue the dinosaur") != ()
