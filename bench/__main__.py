@@ -11,7 +11,7 @@ from typing import Final
 
 from rich.console import Console
 
-from bench import cost, latency, local
+from bench import cost, latency, local, memory
 from bench.cores import Cores
 
 _PARTS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
@@ -19,6 +19,7 @@ _PARTS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
     "latency": latency.run,
     "model": local.run_model,
     "rules": local.run_rules,
+    "memory": memory.run,
 }
 
 

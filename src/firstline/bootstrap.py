@@ -23,7 +23,7 @@ from firstline.adapters.sql.migrate import migrate
 from firstline.adapters.sql.sql_storage import SqlStorage, write_directly
 from firstline.adapters.sql.sqlite_writer import SqliteWriter
 from firstline.adapters.sql.store_probe import StoreProbe
-from firstline.adapters.system import SystemClock, SystemIdentities
+from firstline.adapters.system import SystemClock, SystemIdentities, return_memory
 from firstline.adapters.telemetry import Metrics, fault_fields, open_log
 from firstline.core.policy import Policy
 from firstline.core.rules import RuleBook
@@ -191,6 +191,7 @@ def build(settings: Settings) -> App:
         await _keep_versions(app)
         background.append(asyncio.create_task(_watch_rules(app)))
         background.append(asyncio.create_task(_prune(app)))
+        return_memory()
 
     async def close() -> None:
         for task in background:
