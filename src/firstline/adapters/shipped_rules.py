@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from firstline.adapters.rule_files import builtin_rules
-from firstline.core.rules import CompiledRules, Conditions, Effects, Rule, compile_rules
+from firstline.core.rules import CompiledRules, Conditions, Effects, Rule, compile_rules, content_hash_of, pack_rules
 from firstline.core.taxonomy import Channel, Decision, Priority, Signal, UserPlan
 from firstline.core.term_table import TermArrays, TermTable
 
@@ -39,9 +39,8 @@ def shipped_rules() -> CompiledRules:
 
 def packed_rules() -> bytes:
     """What the file should hold now."""
-    compiled = compile_rules(builtin_rules())
-    rules = orjson.dumps(compiled.rules)
-    parts = [_fingerprint(), compiled.content_hash.encode(), rules, *compiled.terms.arrays.dump()]
+    rules = builtin_rules()
+    parts = [_fingerprint(), content_hash_of(rules).encode(), orjson.dumps(rules), *pack_rules(rules).dump()]
     return _FORMAT + b"".join(len(part).to_bytes(_LENGTH_BYTES, "little") + part for part in parts)
 
 

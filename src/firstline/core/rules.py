@@ -13,7 +13,7 @@ from firstline.core.expressions import Expression, ExpressionSet
 from firstline.core.folding import Trace, View, views
 from firstline.core.message import Facts
 from firstline.core.taxonomy import Channel, Decision, Priority, Signal, UserPlan
-from firstline.core.term_table import PackedTerm, Sentence, Span, TermTable, pack_terms
+from firstline.core.term_table import PackedTerm, Sentence, Span, TermArrays, TermTable, pack_terms
 from firstline.core.terms import Items, TermInvalid, forget_words, parse_term
 
 MAX_SPANS: Final = 16
@@ -115,10 +115,22 @@ def compile_rules(rules: Iterable[Rule]) -> CompiledRules:
     Raises: TermInvalid for a term that the language does not allow.
     """
     rules = tuple(rules)
-    terms = [PackedTerm(*term) for number, rule in enumerate(rules) for term in _parsed(number, rule)]
-    table = TermTable(pack_terms(terms))
+    return CompiledRules(rules, TermTable(pack_rules(rules)), content_hash_of(rules))
+
+
+def pack_rules(rules: Iterable[Rule]) -> TermArrays:
+    """The terms and guards of rules, packed; an owner is a place among the rules.
+
+    Raises: TermInvalid for a term that the language does not allow.
+    """
+    packed = pack_terms(PackedTerm(*term) for number, rule in enumerate(rules) for term in _parsed(number, rule))
     forget_words()
-    return CompiledRules(rules, table, hashlib.sha256(repr(rules).encode()).hexdigest())
+    return packed
+
+
+def content_hash_of(rules: tuple[Rule, ...]) -> str:
+    """Hex SHA-256 over rules."""
+    return hashlib.sha256(repr(rules).encode()).hexdigest()
 
 
 class _TextPatterns:

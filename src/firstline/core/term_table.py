@@ -332,14 +332,10 @@ class _Places:
 
 
 class TermTable:
-    """Packed terms, ready to be searched; immutable and safe from any thread.
-
-    Attributes:
-        arrays: what it was made of.
-    """
+    """Packed terms, ready to be searched; immutable and safe from any thread."""
 
     def __init__(self, arrays: TermArrays) -> None:
-        self.arrays: Final = arrays
+        self._arrays: Final = arrays._replace(pieces=b"")  # the automaton has its own
         pieces = arrays.pieces.split(b"\n") if arrays.pieces else []
         self._literals: Final = LiteralSet(pieces)
         self._first_guard: Final = arrays.first_guard[0]
@@ -375,17 +371,17 @@ class TermTable:
 
     def candidates(self, sentence: Sentence) -> set[int]:
         """Terms that may hit: all that do, and some that do not. What a sentence has, the text around it has."""
-        arrays = self.arrays
+        arrays = self._arrays
         return self._candidates(sentence.found, arrays.hits, arrays.hit_starts, 0)
 
     def guards(self, sentence: Sentence) -> set[int]:
         """Guards that may match: all that do, and some that do not."""
-        arrays = self.arrays
+        arrays = self._arrays
         return self._candidates(sentence.found, arrays.guards, arrays.guard_starts, self._first_guard)
 
     def owner(self, term: int) -> int:
         """Whose term it is."""
-        return self.arrays.owners[term]
+        return self._arrays.owners[term]
 
     def spans(self, term: int, sentence: Sentence) -> list[Span]:
         """Half-open byte ranges where a term stands, from left to right, the spaces around its words included.
@@ -393,7 +389,7 @@ class TermTable:
         Two ranges may share a space. Of the ranges that begin at one place it is the first that the term's order of
         alternatives and the reach of its gaps lead to.
         """
-        arrays = self.arrays
+        arrays = self._arrays
         places = sentence.places(arrays.reaches)
         group = arrays.needs[arrays.need_starts[term + 1] - 1]
         size = arrays.groups[group]
@@ -414,7 +410,7 @@ class TermTable:
         return found
 
     def _candidates(self, found: set[int], terms: "array[int]", starts: "array[int]", first: int) -> set[int]:
-        arrays = self.arrays
+        arrays = self._arrays
         groups, needed, need_starts = arrays.groups, arrays.needs, arrays.need_starts
         past = first + len(starts) - 1
         candidates = set()
@@ -445,7 +441,7 @@ class TermTable:
             seen: steps with places from which no match was reached; more are added. A match leads through earlier
                 places only than those where the search for the next one begins.
         """
-        steps = self.arrays.steps
+        steps = self._arrays.steps
         ahead = [(step, place)]  # what to try, the preferred one last
         while ahead:
             state = step, place = ahead.pop()
@@ -474,11 +470,11 @@ class TermTable:
 
     def _branches(self, step: int, kind: int, here: Iterable[tuple[int, int, int]]) -> list[tuple[int, int]]:
         """Where the words that stand here lead from a step, the preferred one last."""
-        steps = self.arrays.steps
+        steps = self._arrays.steps
         ranked = []
         if kind == _WORDS:
             following, group = steps[step + 1], steps[step + 2]
-            groups = self.arrays.groups
+            groups = self._arrays.groups
             end = group + 1 + groups[group]
             for word, after, inside in here:
                 index = bisect_left(groups, word, group + 1, end)
@@ -498,11 +494,11 @@ class TermTable:
 
     def _skipped(self, step: int, place: int, places: _Places) -> list[tuple[int, int]]:
         """Where a gap leads, the preferred one last."""
-        following, most, greedy = self.arrays.steps[step + 1 : step + 4]
+        following, most, greedy = self._arrays.steps[step + 1 : step + 4]
         index = bisect_right(places.starts, place)
         onward = [place, *places.starts[index : index + (most or _WORDS_AT_ONCE)]]
         rest = [] if most or len(onward) <= _WORDS_AT_ONCE else [(step, onward.pop())]
-        if self.arrays.steps[following] in {_ONE, _WORDS, _ANY}:
+        if self._arrays.steps[following] in {_ONE, _WORDS, _ANY}:
             onward = [there for there in onward if there in places.words]
         states = [(following, there) for there in onward] + rest
         if not greedy:
