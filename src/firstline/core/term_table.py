@@ -285,7 +285,7 @@ class _Places:
         inside: place within a Korean word to the next such place or 0, and to the place after the word.
     """
 
-    __slots__ = ("inside", "starts", "words")
+    __slots__ = ("_places", "inside", "starts", "words")
 
     def __init__(self, text: bytes, bounds: Span, pieces: list[tuple[int, int, int]], reaches: bytes) -> None:
         words: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
@@ -306,8 +306,17 @@ class _Places:
         self.inside: Final[dict[int, tuple[int, int]]] = {}
         if korean:
             self._add_korean(text, korean, reaches, words)
+        self._places: Final[dict[int, list[int]]] = {}
         self.starts: Final = [space.end() for space in _SPACES.finditer(text, *bounds)]
         self.words: Final[Mapping[int, list[tuple[int, int, int]]]] = dict(words)
+
+    def of(self, word: int) -> list[int]:
+        """The places of a word."""
+        if not self._places:
+            for place, here in self.words.items():
+                for entry in here:
+                    self._places.setdefault(entry[0], []).append(place)
+        return self._places.get(word, [])
 
     def _add_korean(
         self,
@@ -395,7 +404,7 @@ class TermTable:
         size = arrays.groups[group]
         if size:
             first = sentence.found.intersection(arrays.groups[group + 1 : group + 1 + size])
-            starts = [place for place, here in places.words.items() for entry in here if entry[0] in first]
+            starts = [place for word in first for place in places.of(word)]
         else:
             starts = places.starts
         seen: set[tuple[int, int]] = set()
