@@ -19,7 +19,7 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml tools/setup.sh
 	@touch $(VENV)/.serve $@
 
 $(VENV)/.train: requirements-train.lock pyproject.toml tools/setup.sh
-	@PYTHON="$(PYTHON)" tools/setup.sh $(VENV)-train requirements-train.lock
+	@PYTHON="$(PYTHON)" tools/setup.sh $(VENV)-train requirements-train.lock torch==2.13.0
 	@mkdir -p $(VENV) && touch $@
 
 serve: $(VENV)/.serve ## set up and serve on http://127.0.0.1:8000

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from firstline.adapters.local_model import load_local_model
+from firstline.adapters.local_model import LocalModel, load_local_model
 from firstline.adapters.shipped_rules import shipped_rules as read_shipped_rules
 from firstline.core.rules import CompiledRules, Rule, RuleBook
-from firstline.learning.ngram_model import NgramModel
 from firstline.settings import PREFIX, variable_names
 
 settings.register_profile(
@@ -102,6 +101,6 @@ def book(shipped_packs: CompiledRules) -> RuleBook:
 
 
 @pytest.fixture(scope="session")
-def model() -> NgramModel:
+def model() -> LocalModel:
     """The shipped model, loaded once."""
     return load_local_model()

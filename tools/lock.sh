@@ -6,5 +6,6 @@ lock() {
 }
 lock pyproject.toml -o requirements.lock
 lock pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
-lock pyproject.toml --group train -c requirements.lock -o requirements-train.lock
+# PyTorch is installed by itself: its builds differ by machine, and the training needs no particular one.
+lock pyproject.toml --group train --override training/without-torch.txt -c requirements.lock -o requirements-train.lock
 lock --group build -c requirements-dev.lock -o requirements-build.lock

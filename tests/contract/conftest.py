@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from asgi_server import PRODUCTION, Serve, Server
 
+from firstline.adapters.local_model import LocalModel
 from firstline.bootstrap import Engine
 from firstline.core.policy import Policy
 from firstline.core.rules import CompiledRules, RuleBook
-from firstline.learning.ngram_model import NgramModel
 from firstline.usecases.rules import RulesInForce
 
 
 @pytest.fixture(scope="session")
-def engine(shipped_packs: CompiledRules, book: RuleBook, model: NgramModel) -> Engine:
+def engine(shipped_packs: CompiledRules, book: RuleBook, model: LocalModel) -> Engine:
     """The shipped model and rules, for every server of this process."""
     return Engine(model, RulesInForce(shipped_packs), book, Policy())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from firstline.adapters.local_model import LocalModel
 from firstline.core.cascade import settle
 from firstline.core.message import Message, facts_of
 from firstline.core.policy import Policy
@@ -21,8 +22,7 @@ from firstline.core.taxonomy import (
     Signal,
     UserPlan,
 )
-from firstline.core.verdict import Source, Verdict, evidence_from_data, evidence_to_data
-from firstline.learning.ngram_model import NgramModel
+from firstline.core.verdict import Abstention, Source, Verdict, evidence_from_data, evidence_to_data
 from firstline.usecases.tickets import reason_to_data
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "rules"
@@ -35,7 +35,7 @@ def texts(language: str) -> list[str]:
     return [entry["text"] for entry in json.loads((VECTORS / f"{language}.json").read_text(encoding="utf-8"))]
 
 
-def verdicts(language: str, book: RuleBook, model: NgramModel, policy: Policy) -> list[tuple[Message, Verdict]]:
+def verdicts(language: str, book: RuleBook, model: LocalModel, policy: Policy) -> list[tuple[Message, Verdict]]:
     """A verdict on every text of a language's vectors, under plans, channels and histories in turn."""
     found = []
     for number, text in enumerate(texts(language)):
@@ -56,7 +56,7 @@ def verdicts(language: str, book: RuleBook, model: NgramModel, policy: Policy) -
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_settling_stored_evidence_again_gives_the_same_verdict(
-    language: str, book: RuleBook, model: NgramModel
+    language: str, book: RuleBook, model: LocalModel
 ) -> None:
     policy = Policy()
     for _, verdict in verdicts(language, book, model, policy):
@@ -69,7 +69,7 @@ def test_settling_stored_evidence_again_gives_the_same_verdict(
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_evidence_and_reasons_hold_no_word_of_the_message(language: str, book: RuleBook, model: NgramModel) -> None:
+def test_evidence_and_reasons_hold_no_word_of_the_message(language: str, book: RuleBook, model: LocalModel) -> None:
     own = _own_words(book, model)
     for message, verdict in verdicts(language, book, model, Policy()):
         assert verdict.evidence is not None
@@ -82,11 +82,14 @@ def test_evidence_and_reasons_hold_no_word_of_the_message(language: str, book: R
         assert message.text not in stored
 
 
-def _own_words(book: RuleBook, model: NgramModel) -> set[str]:
+def _own_words(book: RuleBook, model: LocalModel) -> set[str]:
     """Every word that evidence and reasons may use: names of firstline's own, and its sentences."""
     names = [str(name) for kind in (Contract, Decision, Priority, Signal, UserPlan, Channel, Source) for name in kind]
     names += [category.name for category in DEFAULT_CATEGORIES] + [rule.id for rule in book.rules]
     names += ["facts thresholds policy rules matches prediction low_confidence review_probability"]
+    names += [label for head in model.hybrid.heads.values() for label in head.labels] + list(Abstention)
+    names += ["suspects no rule found it second_line category abstained in a language knows word message spam takes for"]
+    names += ["and nothing else was found agreed urgency threshold its has probability"]
     names += ["code text rule spans reasons model short plan history low_probability true false null"]
     names += ["Rule matched. The local model says with probability. Under characters and nothing in it says what it"]
     names += ["wants. The customer pays. earlier messages strengthen the complaint. The score is under the threshold"]
@@ -105,5 +108,5 @@ def test_a_rule_s_own_effects_survive_the_store() -> None:
 
 
 def test_evidence_of_another_version_is_refused() -> None:
-    with pytest.raises(ValueError, match="version 2"):
-        evidence_from_data({"v": 2})
+    with pytest.raises(ValueError, match="version 3"):
+        evidence_from_data({"v": 3})

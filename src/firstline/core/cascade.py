@@ -12,8 +12,10 @@ from firstline.core.confidence import score
 from firstline.core.message import Facts
 from firstline.core.policy import (
     DECISION_PRIORITY,
+    ESCALATE,
     NO_FLOOR,
     PAYING_PLANS,
+    PRIORITISE,
     SHORT_LENGTH,
     Floor,
     Policy,
@@ -21,8 +23,10 @@ from firstline.core.policy import (
 )
 from firstline.core.rules import Match
 from firstline.core.taxonomy import (
+    DECISION_RANK,
     FALLBACK_CATEGORY,
     MUST_NOT_MISS,
+    PRIORITY_RANK,
     Contract,
     Decision,
     Priority,
@@ -30,12 +34,21 @@ from firstline.core.taxonomy import (
     higher_decision,
     higher_priority,
 )
-from firstline.core.verdict import Evidence, Prediction, Reason, Source, Verdict
+from firstline.core.verdict import Abstention, Evidence, Prediction, Reason, Source, Verdict
 
 SIGNAL_PROBABILITY: Final = 0.5
 """A local prediction of a category other than the fallback at or above it is a signal of its own."""
 
 _UNHAPPY: Final = frozenset({Signal.CHURN, Signal.COMPLAINT})
+_WATCHED: Final = frozenset({*MUST_NOT_MISS, Signal.OUTAGE})
+_FAINT: Final = 0.3
+"""A signal less probable than this does not keep spam from being ignored."""
+
+_ABSTAINED: Final = {
+    Abstention.UNSUPPORTED_LANGUAGE: "The message is in a language that the local model does not know.",
+    Abstention.NO_WORDS: "The local model knows no word of the message.",
+    Abstention.NONE_OF_THESE: "The message seems to belong to none of the account's categories.",
+}
 _STEP_UP: Final = {
     Decision.IGNORE: Decision.STANDARD_RESPONSE,
     Decision.STANDARD_RESPONSE: Decision.PRIORITY_RESPONSE,
@@ -62,29 +75,42 @@ def settle(
         policy_hash: content hash of the policy, when the caller has it at hand.
     """
     signals = frozenset(match.signal for match in matches if match.signal is not None)
-    category, probability = prediction.best if prediction else (FALLBACK_CATEGORY, 0.0)
-    for match in matches:
-        if match.then.category:
-            category = match.then.category
+    suspected = _suspected(prediction, signals, policy)
+    category, probability, held_back = _category(prediction, policy)
+    ruled = [match.then.category for match in matches if match.then.category]
+    if ruled:
+        category, held_back = ruled[-1], None
     floor = _floor(facts, matches, signals)
     terminal = _escalates_terminally(facts, signals) or any(match.then.terminal for match in matches)
-    noise = None if _escalates_terminally(facts, signals) else _noise(facts, matches, signals, floor, prediction)
+    noise = (
+        None if _escalates_terminally(facts, signals) else _noise(facts, matches, signals, floor, prediction, policy)
+    )
+    if noise is None:
+        floor = _second_floor(facts, floor, suspected, prediction, policy)
     decision = Decision.IGNORE if noise else higher_decision(Decision.STANDARD_RESPONSE, floor.decision)
 
-    unhappy = bool(signals & _UNHAPPY)
+    chances = prediction.signals if prediction else {}
     confidence = score(
         facts,
-        terminal=terminal or noise is not None,
-        unhappy=unhappy,
+        terminal=terminal or noise in {"spam", "short", "rule"},
+        unhappy=bool((signals | suspected.keys()) & _UNHAPPY),
         raised=decision in {Decision.PRIORITY_RESPONSE, Decision.IMMEDIATE_ESCALATION},
+        churn_opinion=chances.get(Signal.CHURN, 0.0) if prediction else None,
     )
-    reasons = _reasons(facts, matches, signals, prediction, noise)
-    needs_review = False
+    reasons = _reasons(facts, matches, signals | suspected.keys(), prediction, noise)
+    reasons += [
+        Reason("second_line", f"The local model suspects {signal} with probability {chance:.2f}; no rule found it.")
+        for signal, chance in suspected.items()
+    ]
+    needs_review = bool(suspected.keys() & _WATCHED) and noise is None
     if confidence < policy.low_confidence:
         decision = _STEP_UP.get(decision, decision)
         needs_review = True
         reasons.append(Reason("low_confidence", f"The score is under the threshold of {policy.low_confidence:g}."))
-    if probability < policy.review_probability and not terminal and noise is None:
+    if held_back is not None and noise is None:
+        needs_review = True
+        reasons.append(held_back)
+    if probability < policy.review_probability and not terminal and noise is None and held_back is None:
         needs_review = True
         reasons.append(Reason("low_probability", f"The category's probability is under {policy.review_probability:g}."))
     if Signal.SPAM in signals and noise is None and not terminal:
@@ -92,12 +118,13 @@ def settle(
 
     return Verdict(
         category=category,
+        subcategory=prediction.subcategory if prediction and category == prediction.best[0] else None,
         priority=_priority(facts, category, decision, floor, policy),
         decision=decision,
         probability=probability,
         confidence=confidence,
-        churn_risk=churn_risk(facts, signals),
-        recommended_action=recommended_action(decision, category, signals, matches),
+        churn_risk=churn_risk(facts, signals, {} if noise else chances),
+        recommended_action=recommended_action(decision, category, signals | _named(suspected, floor), matches),
         needs_review=needs_review,
         source=Source.RULE if terminal or noise in {"spam", "rule"} else Source.LOCAL,
         language=prediction.language if prediction else None,
@@ -109,6 +136,7 @@ def settle(
             thresholds={
                 "low_confidence": policy.low_confidence,
                 "review_probability": policy.review_probability,
+                "category": policy.threshold_of(*_asked(prediction)),
             },
             policy=policy_hash or policy.content_hash,
             rules=rules_hash,
@@ -134,6 +162,61 @@ def emergency_verdict() -> Verdict:
     )
 
 
+def _asked(prediction: Prediction | None) -> tuple[str, str | None]:
+    return (prediction.best[0], prediction.language) if prediction else (FALLBACK_CATEGORY, None)
+
+
+def _category(prediction: Prediction | None, policy: Policy) -> tuple[str, float, Reason | None]:
+    """The category that is answered, its probability, and why it is the fallback instead of the likeliest."""
+    if prediction is None:
+        return FALLBACK_CATEGORY, 0.0, None
+    name, probability = prediction.best
+    threshold = policy.threshold_of(name, prediction.language)
+    if prediction.abstained is not None:
+        reason = Reason("abstained", _ABSTAINED[prediction.abstained])
+    elif probability < threshold:
+        reason = Reason("threshold", f"{name} has probability {probability:.2f}, under its threshold of {threshold:g}.")
+    else:
+        return name, probability, None
+    return FALLBACK_CATEGORY, prediction.probabilities.get(FALLBACK_CATEGORY, 0.0), reason
+
+
+def _suspected(prediction: Prediction | None, signals: frozenset[Signal], policy: Policy) -> dict[Signal, float]:
+    """Signals that no rule has found and the local model thinks likely."""
+    if prediction is None:
+        return {}
+    return {
+        signal: chance
+        for signal, chance in prediction.signals.items()
+        if chance >= policy.suspicion and signal is not Signal.SPAM and signal not in signals
+    }
+
+
+def _second_floor(
+    facts: Facts, floor: Floor, suspected: dict[Signal, float], prediction: Prediction | None, policy: Policy
+) -> Floor:
+    """The floor of the rules, raised by what the local model suspects; it never lowers one."""
+    if not suspected.keys().isdisjoint(_WATCHED):
+        floor = floor.raised(decision=PRIORITISE.decision, priority=PRIORITISE.priority)
+    if any(suspected.get(signal, 0.0) >= policy.alarm for signal in MUST_NOT_MISS):
+        floor = floor.raised(decision=ESCALATE.decision, priority=ESCALATE.priority)
+    unhappy = floor_of(frozenset(suspected.keys() & _UNHAPPY), plan=facts.plan, history_count=facts.history_count)
+    floor = floor.raised(decision=unhappy.decision, priority=unhappy.priority)
+    if prediction is not None:
+        if prediction.urgency and prediction.urgency.probability >= policy.insistence:
+            level = Priority(prediction.urgency.level)
+            floor = floor.raised(priority=min(level, Priority.HIGH, key=PRIORITY_RANK.__getitem__))
+        if prediction.decision and prediction.decision.probability >= policy.insistence:
+            opinion = Decision(prediction.decision.level)
+            floor = floor.raised(decision=min(opinion, Decision.PRIORITY_RESPONSE, key=DECISION_RANK.__getitem__))
+    return floor
+
+
+def _named(suspected: dict[Signal, float], floor: Floor) -> frozenset[Signal]:
+    """Suspected signals that the recommended action may name: those that have raised the message."""
+    return frozenset(suspected) if floor != NO_FLOOR else frozenset()
+
+
 def _floor(facts: Facts, matches: tuple[Match, ...], signals: frozenset[Signal]) -> Floor:
     floor = floor_of(signals, plan=facts.plan, history_count=facts.history_count)
     for match in matches:
@@ -151,15 +234,20 @@ def _noise(
     signals: frozenset[Signal],
     floor: Floor,
     prediction: Prediction | None,
+    policy: Policy,
 ) -> str | None:
     """Why a message may be ignored, or None. One with any other signal is never noise."""
     if floor != NO_FLOOR:
         return None
     if signals == {Signal.SPAM}:
         return "spam"
+    chances = prediction.signals if prediction else {}
+    serious = max((chance for signal, chance in chances.items() if signal is not Signal.SPAM), default=0.0)
+    if not matches and chances.get(Signal.SPAM, 0.0) >= policy.spam and serious < _FAINT:
+        return "model"
     if not signals and any(match.then.terminal and match.then.decision is Decision.IGNORE for match in matches):
         return "rule"
-    if facts.length < SHORT_LENGTH and not matches:
+    if facts.length < SHORT_LENGTH and not matches and serious < policy.suspicion:
         category, probability = prediction.best if prediction else (FALLBACK_CATEGORY, 1.0)
         if category == FALLBACK_CATEGORY or probability < SIGNAL_PROBABILITY:
             return "short"
@@ -196,6 +284,8 @@ def _reasons(
                 f"The local model {prediction.model} says {category} with probability {probability:.2f}.",
             )
         )
+    if noise == "model":
+        reasons.append(Reason("spam", "The local model takes it for spam, and nothing else was found in it."))
     if noise == "short":
         reasons.append(Reason("short", f"Under {SHORT_LENGTH} characters and nothing in it says what it wants."))
     if signals & _UNHAPPY:

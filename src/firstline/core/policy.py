@@ -57,6 +57,21 @@ COMPLAINT_HISTORY: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Threshold:
+    """The least probability at which a category is answered; below it the fallback is, and a person looks.
+
+    Attributes:
+        category: name, or None for every category.
+        language: code, or None for every language.
+        probability: 0–1.
+    """
+
+    category: str | None
+    language: str | None
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Thresholds and categories in force for one account.
 
@@ -64,16 +79,42 @@ class Policy:
         low_confidence: 0–1; a score under it lifts the decision by one step and asks for a review.
         review_probability: 0–1; a calibrated probability under it asks for a review.
         categories: names and starting priorities; the fallback is always among them.
+        thresholds: of categories and languages; the most specific one applies.
+        suspicion: 0–1; a signal that the local model gives this probability, and no rule has found, raises the
+            message to a priority response and asks for a review.
+        alarm: 0–1; at this probability a suspected legal, safety or security matter escalates at once.
+        spam: 0–1; at this probability a message with no other signal is ignored.
+        insistence: 0–1; at this probability the model's opinion on urgency and decision raises the message.
     """
 
     low_confidence: float = 0.4
     review_probability: float = 0.5
     categories: tuple[Category, ...] = DEFAULT_CATEGORIES
+    thresholds: tuple[Threshold, ...] = ()
+    suspicion: float = 0.5
+    alarm: float = 0.9
+    spam: float = 0.9
+    insistence: float = 0.8
 
     @property
     def content_hash(self) -> str:
         """Hex SHA-256 over the values; names this version in evidence."""
         return hashlib.sha256(repr(self).encode()).hexdigest()
+
+    def threshold_of(self, category: str, language: str | None) -> float:
+        """The least probability for a category in a language; 0 when none is set.
+
+        One for both counts before one for the category, and that before one for the language, and that before one
+        for everything.
+        """
+        best, rank = 0.0, -1
+        for threshold in self.thresholds:
+            if threshold.category not in (None, category) or threshold.language not in (None, language):
+                continue
+            specific = 2 * (threshold.category is not None) + (threshold.language is not None)
+            if specific > rank:
+                best, rank = threshold.probability, specific
+        return best
 
     def priority_of(self, category: str) -> Priority:
         """Where tickets of a category start; an unknown category starts where the fallback does."""

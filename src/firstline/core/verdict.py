@@ -4,15 +4,16 @@ Evidence is data and holds no word of the message: rule ids with spans, numbers,
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from firstline.core.message import Facts
 from firstline.core.rules import NO_EFFECTS, Effects, Match
 from firstline.core.taxonomy import Channel, Contract, Decision, Priority, Signal, UserPlan
 
-EVIDENCE_VERSION: Final = 1
+EVIDENCE_VERSION: Final = 2
+_READABLE_VERSIONS: Final = (1, EVIDENCE_VERSION)
 
 
 class Source(StrEnum):
@@ -24,19 +25,50 @@ class Source(StrEnum):
     EMERGENCY = "emergency"
 
 
+class Abstention(StrEnum):
+    """Why the local model gives no opinion on the category."""
+
+    UNSUPPORTED_LANGUAGE = "unsupported_language"
+    NO_WORDS = "no_words"
+    NONE_OF_THESE = "none_of_these"
+
+
+class Opinion(NamedTuple):
+    """The highest level that a message reaches more likely than not, and how likely it reaches it."""
+
+    level: str
+    probability: float
+
+
+_NOTHING: Final[Mapping[Signal, float]] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What the local model says.
 
     Attributes:
-        model: name and version of the artefact, such as `ngram.v1+3f2a…`.
+        model: name and version of the artefact, such as `hybrid.v1+3f2a…`; with categories of the account's own,
+            theirs follows after a comma.
         probabilities: calibrated, by category; they sum to 1 within 1e-3.
         language: detected, one of `taxonomy.LANGUAGES`, or None.
+        subcategory: the likeliest inside the likeliest category, or None.
+        signals: calibrated probability of each signal, those under 0.05 left out.
+        urgency: a priority, with the probability that the message deserves it or a higher one.
+        decision: a decision, likewise.
+        agreed: whether both halves of the model name the same category.
+        abstained: why there is no opinion on the category, or None.
     """
 
     model: str
     probabilities: Mapping[str, float]
     language: str | None = None
+    subcategory: str | None = None
+    signals: Mapping[Signal, float] = field(default_factory=lambda: _NOTHING)
+    urgency: Opinion | None = None
+    decision: Opinion | None = None
+    agreed: bool = True
+    abstained: Abstention | None = None
 
     @property
     def best(self) -> tuple[str, float]:
@@ -50,8 +82,8 @@ class Reason:
     """One thing that led to a verdict.
 
     Attributes:
-        code: stable name: `rule`, `model`, `short`, `plan`, `history`, `low_confidence`, `low_probability`,
-            `fault`.
+        code: stable name: `rule`, `model`, `second_line`, `urgency`, `abstained`, `threshold`, `doubt`, `spam`,
+            `short`, `plan`, `history`, `low_confidence`, `low_probability`, `fault`.
         text: a sentence for people, without a word of the message.
         rule: id of the rule, for `rule`.
         spans: half-open code point ranges of the original, for `rule`.
@@ -86,6 +118,7 @@ class Verdict:
     """What firstline answers about one message.
 
     Attributes:
+        subcategory: a finer kind inside the category, or None.
         probability: calibrated chance that the category is right, 0–1.
         confidence: the decision contract's score, 0–1.
         churn_risk: 0–1.
@@ -105,6 +138,7 @@ class Verdict:
     language: str | None
     reasons: tuple[Reason, ...]
     evidence: Evidence | None
+    subcategory: str | None = None
 
 
 def evidence_to_data(evidence: Evidence) -> dict[str, Any]:
@@ -135,18 +169,14 @@ def evidence_to_data(evidence: Evidence) -> dict[str, Any]:
             for match in evidence.matches
         ]
     if evidence.prediction is not None:
-        data["prediction"] = [
-            evidence.prediction.model,
-            evidence.prediction.probabilities,
-            evidence.prediction.language,
-        ]
+        data["prediction"] = _prediction_to_data(evidence.prediction)
     return data
 
 
 def evidence_from_data(data: Mapping[str, Any]) -> Evidence:
     """Raises: ValueError when the data is of another version."""
-    if data.get("v") != EVIDENCE_VERSION:
-        raise ValueError(f"evidence of version {data.get('v')!r}; this firstline reads version {EVIDENCE_VERSION}")
+    if data.get("v") not in _READABLE_VERSIONS:
+        raise ValueError(f"evidence of version {data.get('v')!r}; this firstline reads {_READABLE_VERSIONS}")
     contract, plan, channel, length, has_question, history_count = data["facts"]
     prediction = data.get("prediction")
     return Evidence(
@@ -167,10 +197,41 @@ def evidence_from_data(data: Mapping[str, Any]) -> Evidence:
             )
             for rule, signal, spans, then in data.get("matches", ())
         ),
-        prediction=Prediction(prediction[0], prediction[1], prediction[2]) if prediction else None,
+        prediction=_prediction_from_data(prediction) if prediction else None,
         thresholds=data["thresholds"],
         policy=data["policy"],
         rules=data["rules"],
+    )
+
+
+def _prediction_to_data(prediction: Prediction) -> list[Any]:
+    return [
+        prediction.model,
+        prediction.probabilities,
+        prediction.language,
+        prediction.subcategory,
+        {signal.value: chance for signal, chance in prediction.signals.items()},
+        prediction.urgency,
+        prediction.decision,
+        prediction.agreed,
+        prediction.abstained,
+    ]
+
+
+def _prediction_from_data(data: list[Any]) -> Prediction:
+    if len(data) == 3:  # version 1
+        return Prediction(*data)
+    model, probabilities, language, subcategory, signals, urgency, decision, agreed, abstained = data
+    return Prediction(
+        model=model,
+        probabilities=probabilities,
+        language=language,
+        subcategory=subcategory,
+        signals={Signal(name): probability for name, probability in signals.items()},
+        urgency=Opinion(*urgency) if urgency else None,
+        decision=Opinion(*decision) if decision else None,
+        agreed=agreed,
+        abstained=Abstention(abstained) if abstained else None,
     )
 
 

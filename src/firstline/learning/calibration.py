@@ -44,18 +44,27 @@ def calibrate_one(logits: Sequence[float], temperature: float) -> list[float]:
     return [exponential / total for exponential in exponentials]
 
 
-def fit_temperature(logits: _Floats, labels: NDArray[np.int64]) -> float:
+def sigmoid(score: float) -> float:
+    """The probability 0–1 of one independent label from its score in logits."""
+    if score >= 0:
+        return 1.0 / (1.0 + math.exp(-score))
+    exponential = math.exp(score)
+    return exponential / (1.0 + exponential)
+
+
+def fit_temperature(logits: _Floats, labels: NDArray[np.int64], *, weights: _Floats | None = None) -> float:
     """The temperature with the least negative log-likelihood, between 0.05 and 20.
 
     Args:
         logits: float array (n_tickets, n_categories).
         labels: index of the right category, (n_tickets,).
+        weights: of the tickets, (n_tickets,); all the same when left out.
     Source: golden-section search over the logarithm; the loss is convex in 1/temperature.
     """
     low, high = float(np.log(0.05)), float(np.log(20.0))
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     while high - low > 1e-4:
-        if _loss(logits, labels, float(np.exp(left))) < _loss(logits, labels, float(np.exp(right))):
+        if _loss(logits, labels, float(np.exp(left)), weights) < _loss(logits, labels, float(np.exp(right)), weights):
             high, right = right, left
             left = high - _GOLDEN * (high - low)
         else:
@@ -77,6 +86,6 @@ def expected_calibration_error(probabilities: _Floats, labels: NDArray[np.int64]
     return error
 
 
-def _loss(logits: _Floats, labels: NDArray[np.int64], temperature: float) -> float:
+def _loss(logits: _Floats, labels: NDArray[np.int64], temperature: float, weights: _Floats | None) -> float:
     chosen = calibrate(logits, temperature)[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(chosen, 1e-12)).mean())
+    return float(-np.average(np.log(np.maximum(chosen, 1e-12)), weights=weights))

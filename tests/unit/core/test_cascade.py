@@ -171,8 +171,8 @@ def test_a_score_under_the_threshold_lifts_the_decision_by_one_step_and_asks_for
 
 
 def test_a_score_at_the_threshold_stands() -> None:
-    given = verdict(facts("I cannot find the page"), policy=Policy(low_confidence=0.4))
-    assert (given.confidence, given.decision, given.needs_review) == (0.4, Decision.STANDARD_RESPONSE, False)
+    given = verdict(facts("I cannot find the page"), policy=Policy(low_confidence=0.5))
+    assert (given.confidence, given.decision, given.needs_review) == (0.5, Decision.STANDARD_RESPONSE, False)
 
 
 def test_an_improbable_category_is_flagged_for_review_and_changes_nothing_else() -> None:

@@ -7,36 +7,60 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from firstline.learning.artifact import ArtifactInvalid, dump, load_model, read_card
+from firstline.adapters.local_model import LocalModel
+from firstline.learning.artifact import (
+    HEADS,
+    ArtifactInvalid,
+    dump,
+    load_model,
+    quantise_columns,
+    quantise_rows,
+    read_card,
+)
 from firstline.learning.calibration import calibrate, expected_calibration_error, fit_temperature
 from firstline.learning.features import bucket_blocks, buckets, clean
-from firstline.learning.ngram_model import RECIPE, NgramModel, dequantise, quantise
+from firstline.learning.hybrid_model import RECIPE, Table
 
 TEXTS = ["VPN down", "", "我要退款", "Où est ma facture ?", "パスワードを忘れた", "a", "😀😀", "x " * 900, "42 $"]
-CARD: dict[str, object] = {
-    "recipe": RECIPE,
-    "bits": 8,
-    "categories": ["Network Issue", "Payment Issue", "Other"],
-    "languages": ["en", "de"],
-    "temperature": 0.8,
+LABELS = {
+    "category": ["Network Issue", "Payment Issue", "Other"],
+    "language": ["en", "de"],
+    "subcategory": ["Network Issue/outage", "Payment Issue/refund", "Payment Issue/invoice", "Other/general"],
+    "urgency": ["low", "medium", "high", "critical"],
+    "decision": ["ignore", "standard_response", "priority_response", "immediate_escalation"],
+    "signals": ["legal", "spam"],
 }
+COLUMNS = sum(map(len, LABELS.values()))
+PIECES = ["vpn", "down", "refund", "re", "##fund", "not", "working", "!"]
+PAIRS = [("not", "working")]
 
 
-def tensors(seed: int = 1) -> dict[str, NDArray[np.generic]]:
-    random = np.random.default_rng(seed)
-    weights, scales = quantise(random.normal(size=(256, 5)).astype(np.float32))
-    return {
-        "weights": weights,
-        "scales": scales,
+def card(**changes: object) -> dict[str, object]:
+    heads = {name: {"labels": LABELS[name], "temperature": 0.8, "doubtful_temperature": 1.6} for name in HEADS}
+    return {"recipe": RECIPE, "bits": 8, "heads": heads, **changes}
+
+
+def heads(name: str, **changes: object) -> dict[str, object]:
+    found = card()["heads"]
+    assert isinstance(found, dict)
+    return {**found, name: {**found[name], **changes}}
+
+
+def artefact(found: dict[str, object] | None = None, **parts: object) -> bytes:
+    random = np.random.default_rng(1)
+    made = {
+        "ngrams": quantise_columns(random.normal(size=(256, COLUMNS)).astype(np.float32)),
         "idf": random.uniform(0.5, 3, 256).astype(np.float16),
-        "bias": random.normal(size=5).astype(np.float32),
+        "embeddings": quantise_rows(random.normal(size=(len(PIECES) + len(PAIRS), 16)).astype(np.float32)),
+        "weights": random.normal(size=(16, COLUMNS)).astype(np.float32),
+        "bias": random.normal(size=COLUMNS).astype(np.float32),
+        "pieces": PIECES,
+        "pairs": PAIRS,
+        "lexicons": {"de": "kaputt\tnot working\n"},
+        **parts,
     }
-
-
-def artefact(card: dict[str, object] | None = None, **parts: NDArray[np.generic]) -> bytes:
-    return dump(**{**tensors(), **parts}, card={**CARD, **(card or {})})  # type: ignore[arg-type]
+    return dump(**made, card=found or card())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("bits", [8, 14, 20])
@@ -103,18 +127,19 @@ def test_the_calibration_error_of_a_constructed_case() -> None:
 
 def test_quantising_is_undone_within_half_a_step() -> None:
     values = np.random.default_rng(3).normal(size=(64, 3)).astype(np.float32)
-    weights, scales = quantise(values)
-    assert np.abs(dequantise(weights, scales) - values).max() <= scales.max() / 2 + 1e-7
+    columns, rows = quantise_columns(values), quantise_rows(values)
+    assert (np.abs(columns.values * columns.scales - values) <= columns.scales / 2 + 1e-6).all()
+    assert (np.abs(rows.values * rows.scales[:, None] - values) <= rows.scales[:, None] * 0.6).all()
 
 
 def test_an_artefact_survives_its_file() -> None:
     data = artefact()
     model = load_model(data)
-    assert read_card(data) == CARD
+    assert read_card(data) == card()
     assert (model.categories, model.languages) == (("Network Issue", "Payment Issue", "Other"), ("en", "de"))
     assert model.name.startswith(f"{RECIPE}+")
     assert model.name == load_model(artefact()).name
-    assert model.name != load_model(artefact({"temperature": 0.9})).name
+    assert model.name != load_model(artefact(card(note="another"))).name
     prediction = model.predict("VPN down")
     assert sum(prediction.probabilities.values()) == pytest.approx(1)
     assert prediction == load_model(data).predict("VPN down")
@@ -128,18 +153,22 @@ def test_an_artefact_survives_its_file() -> None:
         pytest.param(artefact()[:100], id="cut in the header"),
         pytest.param(artefact()[:-100], id="cut at the end"),
         pytest.param(b"\xff" * 8 + artefact()[8:], id="a huge header"),
-        pytest.param(artefact({"recipe": "ngram.v0"}), id="another recipe"),
-        pytest.param(artefact({"bits": 9}), id="bits that do not fit"),
-        pytest.param(artefact({"bits": 200}), id="far too many bits"),
-        pytest.param(artefact({"bits": "many"}), id="bits that are none"),
-        pytest.param(artefact({"temperature": 0}), id="no temperature"),
-        pytest.param(artefact({"temperature": "nan"}), id="a temperature that is no number"),
-        pytest.param(artefact({"categories": ["Other"]}), id="too few categories"),
-        pytest.param(artefact({"categories": "Other"}), id="categories that are no list"),
-        pytest.param(artefact(weights=np.zeros((256, 5), np.int16)), id="weights of another type"),
+        pytest.param(artefact(card(recipe="ngram.v0")), id="another recipe"),
+        pytest.param(artefact(card(bits=9)), id="bits that do not fit"),
+        pytest.param(artefact(card(bits=200)), id="far too many bits"),
+        pytest.param(artefact(card(bits="many")), id="bits that are none"),
+        pytest.param(artefact(card(heads=heads("category", temperature=0))), id="no temperature"),
+        pytest.param(artefact(card(heads=heads("urgency", temperature="nan"))), id="a temperature that is no number"),
+        pytest.param(artefact(card(heads=heads("category", labels=["Other"]))), id="too few categories"),
+        pytest.param(artefact(card(heads=heads("category", labels=[]))), id="no categories"),
+        pytest.param(artefact(card(heads=["category"])), id="heads that are a list"),
+        pytest.param(artefact(ngrams=Table(np.zeros((256, COLUMNS), np.int16), np.ones(COLUMNS, np.float32))), id="type"),
         pytest.param(artefact(idf=np.zeros(255, np.float16)), id="another number of frequencies"),
         pytest.param(artefact(bias=np.zeros(4, np.float32)), id="another number of biases"),
-        pytest.param(artefact(bias=np.full(5, np.nan, np.float32)), id="a bias that is no number"),
+        pytest.param(artefact(bias=np.full(COLUMNS, np.nan, np.float32)), id="a bias that is no number"),
+        pytest.param(artefact(pieces=PIECES[:-1]), id="a piece without a row"),
+        pytest.param(artefact(pairs=[("not", "a pair")]), id="a pair of three"),
+        pytest.param(artefact(weights=np.zeros((15, COLUMNS), np.float32)), id="another number of dimensions"),
     ],
 )
 def test_a_damaged_artefact_is_refused(data: bytes) -> None:
@@ -157,11 +186,11 @@ def test_a_pickle_is_never_opened() -> None:
         load_model(pickle.dumps(_Bomb()))
 
 
-def test_the_shipped_model_knows_every_category_and_language(model: NgramModel) -> None:
+def test_the_shipped_model_knows_every_category_and_language(model: LocalModel) -> None:
     from firstline.core.taxonomy import DEFAULT_CATEGORIES, LANGUAGES
 
-    assert set(model.categories) == {category.name for category in DEFAULT_CATEGORIES}
-    assert set(model.languages) == set(LANGUAGES)
+    assert set(model.hybrid.categories) == {category.name for category in DEFAULT_CATEGORIES}
+    assert set(model.hybrid.languages) == set(LANGUAGES)
 
 
 def test_the_shipped_model_says_where_it_comes_from() -> None:
@@ -173,7 +202,7 @@ def test_the_shipped_model_says_where_it_comes_from() -> None:
 
 
 @given(texts=st.lists(st.text(max_size=80), min_size=1, max_size=8))
-def test_a_text_is_predicted_alike_alone_and_in_a_batch(model: NgramModel, texts: list[str]) -> None:
+def test_a_text_is_predicted_alike_alone_and_in_a_batch(model: LocalModel, texts: list[str]) -> None:
     for text, together in zip(texts, model.predict_many(texts), strict=True):
         alone = model.predict(text)
         assert alone.language == together.language
