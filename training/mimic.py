@@ -11,6 +11,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def frequent_pairs(texts: Sequence[str], count: int) -> list[tuple[str, str]]:
     counter: Counter[tuple[str, str]] = Counter()
     for text in texts:
         words = words_of(text)
-        counter.update(pair for pair in zip(words, words[1:], strict=False) if _is_word(pair[0]) and _is_word(pair[1]))
+        counter.update(pair for pair in pairwise(words) if _is_word(pair[0]) and _is_word(pair[1]))
     return [pair for pair, _ in sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:count]]
 
 

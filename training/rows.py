@@ -25,13 +25,14 @@ class Row:
     """A labelled message; what is None or missing is not known.
 
     Attributes:
+        category: None for a message that is only known to be spam or none.
         source: `corpus` for text of our own, else the public data set.
         signals: signals that it carries; None when nobody has looked.
         spam: whether it is spam; None when nobody has looked.
     """
 
     text: str
-    category: str
+    category: str | None
     language: str
     source: str
     weight: float
@@ -105,6 +106,17 @@ def third_party_rows(path: Path, config: dict[str, Any], rng: np.random.Generato
     return rows
 
 
+def wanted_mail(folder: Path, most: int, rng: np.random.Generator) -> list[Row]:
+    """Messages of the spam collections that are no spam; nothing else is known of them."""
+    rows = []
+    for source in ("sms_spam", "spamassassin"):
+        with gzip.open(folder / f"{source}.jsonl.gz", "rt", encoding="utf-8") as lines:
+            found = [entry["text"][:MAX_TEXT] for entry in map(json.loads, lines) if entry["label"] == "ham"]
+        chosen = sorted(rng.permutation(len(found))[:most].tolist())
+        rows += [Row(found[place], None, "en", source, 1.0, spam=False, place=f"{source}:{place}") for place in chosen]
+    return rows
+
+
 def _subcategory(
     source: str, label: str, category: str, known: list[tuple[re.Pattern[str], dict[str, Any]]]
 ) -> str | None:
@@ -128,7 +140,7 @@ def sentences(texts: Iterable[str], most: int) -> Iterator[str]:
 def near_duplicates(rows: list[Row]) -> list[tuple[Row, Row, float]]:
     """Pairs of own lines of one class that are too similar to count as two."""
     found = []
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str | None], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.language, row.category].append(row)
     for group in groups.values():

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from heads import Fitted, Halves, count_buckets, fit_apart, fit_together, inverse_frequencies, weighed
 from numpy.typing import NDArray
-from rows import OWN, Row, corpus_rows, lexicons, near_duplicates, normal, sentences, third_party_rows
+from rows import OWN, Row, corpus_rows, lexicons, near_duplicates, normal, sentences, third_party_rows, wanted_mail
 from tokens import embeddings_of
 
 from firstline.adapters.rule_files import builtin_rules
@@ -141,7 +141,7 @@ def _quiet(rows: Sequence[Row]) -> list[bool]:
     book = RuleBook(builtin_rules())
     found = []
     for row in rows:
-        asked = row.signals is None and row.source not in {"cfpb", "urr_app_reviews", "spamassassin"}
+        asked = row.signals is None and row.source not in {"cfpb", "urr_app_reviews", "spamassassin", "sms_spam", "youtube_spam_psy"}
         facts = facts_of(Message(row.text, Contract.DECISION))
         found.append(asked and not book.evaluate(row.text, facts))
     return found
@@ -246,6 +246,7 @@ def main() -> None:
             print(f"{first.place} and {second.place} are too similar ({share:.2f}): {second.text[:60]!r}")
         sys.exit(f"{len(similar)} pairs of lines of one class share 60 % of their 3-grams or more; remove one of each.")
     rows = own_rows + third_party_rows(options.data / "tickets_mapped.jsonl.gz", config, rng)
+    rows += wanted_mail(options.data, config["wanted_mail"], rng)
     print(f"{len(rows)} rows, {len(own_rows)} of our own")
 
     pieces, pairs, table = the_table(options, config, own_rows)
@@ -267,8 +268,8 @@ def main() -> None:
         fold[part] = True
         folds.append(fold)
 
-    heat = {name: (1.0, 1.0) for name in HEADS}
-    shifts = {signal: (1.0, 0.0) for signal in config["signals"]}
+    heat = dict.fromkeys(HEADS, (1.0, 1.0))
+    shifts = dict.fromkeys(config["signals"], (1.0, 0.0))
     metrics: dict[str, float] = {}
     if not options.quick:
         unseen = left_out_scores(features, tasks, folds, config)
@@ -372,7 +373,8 @@ def judge(
             metrics[f"{name}.{group}.accuracy"] = round(float(right[mask].mean()), 4)
             metrics[f"{name}.{group}.ece"] = round(error, 4)
             print(
-                f"  {group:20} n={mask.sum():5} accuracy {right[mask].mean():.3f}  ece {error:.3f}  agree {agree[mask].mean():.2f}"
+                f"  {group:20} n={mask.sum():5} accuracy {right[mask].mean():.3f}  ece {error:.3f}  "
+                f"agree {agree[mask].mean():.2f}"
             )
     for number, task in enumerate(tasks["signals"]):
         scores = unseen["signals", number][2][task.rows][:, 0]

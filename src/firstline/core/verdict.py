@@ -211,8 +211,8 @@ def _prediction_to_data(prediction: Prediction) -> list[Any]:
         prediction.language,
         prediction.subcategory,
         {signal.value: chance for signal, chance in prediction.signals.items()},
-        prediction.urgency,
-        prediction.decision,
+        list(prediction.urgency) if prediction.urgency else None,
+        list(prediction.decision) if prediction.decision else None,
         prediction.agreed,
         prediction.abstained,
     ]

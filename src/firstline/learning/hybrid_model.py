@@ -236,10 +236,9 @@ def _answers(
 
 def _opinion(probabilities: Mapping[str, float]) -> Opinion:
     """The highest level that is reached more likely than not; levels ascend."""
-    reached = 0.0
-    level = ""
-    for level, probability in reversed(list(probabilities.items())):
-        reached += probability
-        if reached >= 0.5:
-            break
+    levels = list(probabilities)
+    level, reached = levels[-1], 0.0
+    while reached < 0.5 and levels:
+        level = levels.pop()
+        reached += probabilities[level]
     return Opinion(level, round(min(reached, 1.0), 4))
