@@ -184,9 +184,9 @@ class Triage:
         stored: list[asyncio.Task[None]] = []
         for part in _slices(messages):
             if any(len(message.text) > LONG_TEXT for message in part):
-                decided = await asyncio.to_thread(self._decide_each, part)
+                decided = await asyncio.to_thread(self.decide_each, part)
             else:
-                decided = self._decide_each(part)
+                decided = self.decide_each(part)
             for message, verdict in zip(part, decided, strict=True):
                 ticket_id = self._identities.new_id()
                 if verdict is None:
@@ -224,7 +224,8 @@ class Triage:
         prediction = await self._predictions.predict(message.text)
         return self._settle(message, prediction, self.rules)
 
-    def _decide_each(self, messages: Sequence[Message]) -> list[Verdict | None]:
+    def decide_each(self, messages: Sequence[Message]) -> list[Verdict | None]:
+        """Decide on several messages without storing anything; None for one that our own code fails on."""
         try:
             return list(self.decide_many(messages))
         except Exception:  # find the one that cannot be decided, and decide on the others

@@ -15,7 +15,6 @@ from firstline.adapters.system import SystemClock, SystemIdentities
 from firstline.bootstrap import build_engine
 from firstline.core.message import Message
 from firstline.core.taxonomy import Channel, Contract, UserPlan
-from firstline.core.verdict import Verdict
 from firstline.delivery.cli.formats import Format, Output
 from firstline.delivery.cli.results import Outcome, Tally, open_results
 from firstline.delivery.cli.rows import Lines, Readable, Row, RowInvalid, guess_format, message_of, read_rows
@@ -134,7 +133,7 @@ def _decide(triage: Triage, rows: list[Row], task: Task) -> list[Outcome]:
         else:
             wanted.append(message)
             found.append(message)
-    verdicts = iter(_verdicts(triage, wanted))
+    verdicts = iter(triage.decide_each(wanted))
     outcomes = []
     for row, message_or_problem in zip(rows, found, strict=True):
         if isinstance(message_or_problem, str):
@@ -144,20 +143,6 @@ def _decide(triage: Triage, rows: list[Row], task: Task) -> list[Outcome]:
         problem = None if verdict else "firstline failed on this message; please report it as a bug"
         outcomes.append(Outcome(row.line, message_or_problem.text, verdict, problem))
     return outcomes
-
-
-def _verdicts(triage: Triage, wanted: list[Message]) -> list[Verdict | None]:
-    try:
-        return list(triage.decide_many(wanted))
-    except Exception:  # find the one that cannot be decided, and decide on the others
-        return [_verdict(triage, message) for message in wanted]
-
-
-def _verdict(triage: Triage, message: Message) -> Verdict | None:
-    try:
-        return triage.decide(message)
-    except Exception:  # a bug of ours must not cost the other rows
-        return None
 
 
 def _format_of(file: str) -> Format | None:
