@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from custom import fit_curves
 from heads import Fitted, Halves, count_buckets, fit_apart, fit_together, inverse_frequencies, weighed
 from numpy.typing import NDArray
 from rows import OWN, Row, corpus_rows, lexicons, near_duplicates, normal, sentences, third_party_rows, wanted_mail
@@ -141,7 +142,13 @@ def _quiet(rows: Sequence[Row]) -> list[bool]:
     book = RuleBook(builtin_rules())
     found = []
     for row in rows:
-        asked = row.signals is None and row.source not in {"cfpb", "urr_app_reviews", "spamassassin", "sms_spam", "youtube_spam_psy"}
+        asked = row.signals is None and row.source not in {
+            "cfpb",
+            "urr_app_reviews",
+            "spamassassin",
+            "sms_spam",
+            "youtube_spam_psy",
+        }
         facts = facts_of(Message(row.text, Contract.DECISION))
         found.append(asked and not book.evaluate(row.text, facts))
     return found
@@ -278,23 +285,23 @@ def main() -> None:
     weights, ngrams, biases = [], [], []
     cards: dict[str, dict[str, object]] = {}
     for name in HEADS:
-        parts: list[Fitted] = []
+        columns: list[Fitted] = []
         for task in tasks[name]:
             fitted = fit(features[task.rows], task.answers, task.weights, config["heads"][name])
             slope, offset = shifts[task.name] if name == "signals" else (1.0, 0.0)
-            parts.append(
+            columns.append(
                 Fitted(fitted.ngrams * slope, fitted.embeddings * slope, fitted.bias * slope + np.float32(offset))
             )
-        ngrams.append(np.concatenate([part.ngrams for part in parts], axis=1))
-        weights.append(np.concatenate([part.embeddings for part in parts], axis=1))
-        biases.append(np.concatenate([part.bias for part in parts]))
+        ngrams.append(np.concatenate([part.ngrams for part in columns], axis=1))
+        weights.append(np.concatenate([part.embeddings for part in columns], axis=1))
+        biases.append(np.concatenate([part.bias for part in columns]))
         cards[name] = {
             "labels": [label for task in tasks[name] for label in task.labels],
             "temperature": round(heat[name][0], 4),
             "doubtful_temperature": round(heat[name][1], 4),
         }
         print(f"head {name} fitted", flush=True)
-    data = dump(
+    parts: dict[str, Any] = dict(
         ngrams=quantise_columns(np.concatenate(ngrams, axis=1)),
         idf=idf.astype(np.float16),
         embeddings=embeddings,
@@ -303,22 +310,26 @@ def main() -> None:
         pieces=pieces,
         pairs=pairs,
         lexicons=words,
-        card={
-            "recipe": config["recipe"],
-            "bits": config["bits"],
-            "heads": cards,
-            "config": config,
-            "data": {
-                "corpus_sha256": _digest(sorted((HERE / "corpus").glob("*.jsonl"))),
-                "lexicon_sha256": _digest(sorted((HERE / "lexicon").glob("*.tsv"))),
-                **{f"{name}_sha256": _digest([options.data / f"{name}.jsonl.gz"]) for name in FILES},
-                "rows": len(rows),
-                "synthetic_rows": len(own_rows),
-            },
-            "metrics": metrics,
-            "licence": "MIT for the weights; training text as named in NOTICE",
-        },
     )
+    card: dict[str, object] = {
+        "recipe": config["recipe"],
+        "bits": config["bits"],
+        "heads": cards,
+        "config": config,
+        "data": {
+            "corpus_sha256": _digest(sorted((HERE / "corpus").glob("*.jsonl"))),
+            "lexicon_sha256": _digest(sorted((HERE / "lexicon").glob("*.tsv"))),
+            **{f"{name}_sha256": _digest([options.data / f"{name}.jsonl.gz"]) for name in FILES},
+            "rows": len(rows),
+            "synthetic_rows": len(own_rows),
+        },
+        "metrics": metrics,
+        "licence": "MIT for the weights; training text as named in NOTICE",
+    }
+    if not options.quick:
+        curves = fit_curves(load_model(dump(**parts, card=card)), read(options.data, "clinc150"), config["seed"])
+        card["custom"] = {"temperatures": curves.temperatures, "none": curves.none}
+    data = dump(**parts, card=card)
     model = load_model(data)
     options.out.write_bytes(data)
     print(f"{model.name}, {len(data)} bytes written")

@@ -8,8 +8,8 @@ from typing import Final
 
 from firstline.adapters.language import ForeignLanguage
 from firstline.core.verdict import Abstention, Prediction
-from firstline.learning.artifact import ArtifactInvalid, load_model
-from firstline.learning.custom import CustomModel
+from firstline.learning.artifact import ArtifactInvalid, load_model, read_card
+from firstline.learning.custom import Curves, CustomModel, curves_from_card
 from firstline.learning.hybrid_model import Features, HybridModel
 
 MAX_FILE_BYTES: Final = 256 << 20
@@ -24,6 +24,7 @@ class LocalModel:
     """The classifier in use: a model, and what it must not be asked about."""
 
     hybrid: HybridModel
+    curves: Curves
     foreign: ForeignLanguage
 
     @property
@@ -40,13 +41,9 @@ class LocalModel:
         """The same for several texts, with the categories of each."""
         chosen = categories or [None] * len(texts)
         found = self.hybrid.analyse_many(texts)
-        return [
-            self._reviewed(text, analysed, own) for text, analysed, own in zip(texts, found, chosen, strict=True)
-        ]
+        return [self._reviewed(text, analysed, own) for text, analysed, own in zip(texts, found, chosen, strict=True)]
 
-    def _reviewed(
-        self, text: str, analysed: tuple[Prediction, Features], categories: CustomModel | None
-    ) -> Prediction:
+    def _reviewed(self, text: str, analysed: tuple[Prediction, Features], categories: CustomModel | None) -> Prediction:
         prediction, features = analysed
         if self.foreign.found_in(text) is not None:
             return replace(prediction, language=None, abstained=Abstention.UNSUPPORTED_LANGUAGE)
@@ -70,8 +67,8 @@ def load_local_model(path: Path | None = None) -> LocalModel:
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise ModelUnusable(f"{name}: larger than {MAX_FILE_BYTES >> 20} MiB")
             data = path.read_bytes()
-        return LocalModel(load_model(data), ForeignLanguage())
-    except ArtifactInvalid as error:
-        raise ModelUnusable(f"{name}: {error}") from None
+        return LocalModel(load_model(data), curves_from_card(read_card(data)), ForeignLanguage())
     except OSError as error:
         raise ModelUnusable(f"{name}: {error.strerror or error}") from None
+    except (ArtifactInvalid, ValueError) as error:
+        raise ModelUnusable(f"{name}: {error}") from None

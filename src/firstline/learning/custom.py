@@ -39,6 +39,7 @@ _OVERLAP: Final = 0.3
 _MISLABELLED: Final = 0.7
 _MAX_ADVICE: Final = 50
 _CLOSE: Final = 0.85
+_FOLD_STEPS: Final = 60
 
 Floats = NDArray[np.float64]
 
@@ -153,43 +154,91 @@ def train(model: HybridModel, categories: CategorySet, curves: Curves) -> tuple[
         curves: of the model.
     Returns: the categories ready to predict, and advice on them.
     """
-    names = tuple(category.name for category in categories.categories)
-    texts, labels, weights, places = [], [], [], []
+    rows = _rows(model, categories)
+    trained = _fit(model, categories, curves, rows)
+    advice = list(_few(categories))
+    tested = np.flatnonzero(rows.places >= 0)
+    names = trained.names
+    if len(tested) < 2 * len(names):
+        return trained, tuple([*advice, *_close_names(rows, names)][:_MAX_ADVICE])
+    unseen = _left_out(rows, tested, len(names))
+    if len(tested) >= _FIT_FROM:
+        trained = replace(trained, temperature=fit_temperature(unseen, rows.labels[tested]))
+    probabilities = softmax(unseen / trained.temperature)
+    advice += _from_left_out(probabilities, rows.labels[tested], rows.places[tested], names)
+    return trained, tuple(advice[:_MAX_ADVICE])
+
+
+def fit_categories(model: HybridModel, categories: CategorySet, curves: Curves) -> CustomModel:
+    """The categories ready to predict, without advice and with the temperature of the curve."""
+    return _fit(model, categories, curves, _rows(model, categories))
+
+
+class _Rows(NamedTuple):
+    """Names, descriptions and examples as features.
+
+    Attributes:
+        matrix: (n_rows, n_features).
+        embeddings: float32 (n_rows, n_dimensions).
+        labels: category of each row.
+        places: place of the example within its category; -1 for a name or a description.
+    """
+
+    matrix: Floats
+    embeddings: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+
+def _rows(model: HybridModel, categories: CategorySet) -> _Rows:
+    texts, labels, places = [], [], []
     for number, category in enumerate(categories.categories):
-        described = f"{category.name}. {category.description}" if category.description else ""
-        for place, text in [(None, _spaced(category.name)), (None, described), *enumerate(category.examples)]:
+        name = _spaced(category.name)
+        described = f"{name}. {category.description}" if category.description else ""
+        for place, text in enumerate((name, described, *category.examples), -2):
             if text:
                 texts.append(text)
                 labels.append(number)
-                weights.append(1.0)
-                places.append(place)
+                places.append(max(place, -1))
     features = [found for _, found in model.analyse_many(texts)]
     matrix = np.stack([joined(found, model.idf) for found in features]).astype(np.float64)
-    right, counted = np.array(labels), np.array(weights)
-    per_category = sum(place is not None for place in places) / len(names)
-    solution = fit_softmax(matrix, right, len(names), c=C, weights=counted)
-    temperature = curves.temperature(per_category)
-    advice = list(_few(categories))
-    tested = [row for row, place in enumerate(places) if place is not None]
-    if len(tested) >= 2 * len(names):
-        unseen = _left_out(matrix, right, counted, tested, len(names))
-        if len(tested) >= _FIT_FROM:
-            temperature = fit_temperature(unseen, right[tested])
-        advice += _from_left_out(softmax(unseen / temperature), right[tested], [places[row] for row in tested], names)
-    else:
-        advice += _close_names(features, right, names)
-    trained = CustomModel(
+    embeddings = np.stack([found.embedding for found in features])
+    return _Rows(matrix, embeddings, np.array(labels), np.array(places))
+
+
+def _fit(model: HybridModel, categories: CategorySet, curves: Curves, rows: _Rows) -> CustomModel:
+    names = tuple(category.name for category in categories.categories)
+    weights, bias = fit_softmax(rows.matrix, rows.labels, len(names), c=C)
+    examples = float((rows.places >= 0).sum()) / len(names)
+    return CustomModel(
         version=categories.version,
         names=names,
-        weights=solution[0].astype(np.float32),
-        bias=solution[1].astype(np.float32),
-        anchors=np.stack([found.embedding for found in features]),
-        temperature=temperature,
-        examples=per_category,
+        weights=weights.astype(np.float32),
+        bias=bias.astype(np.float32),
+        anchors=rows.embeddings,
+        temperature=curves.temperature(examples),
+        examples=examples,
         idf=model.idf,
         curves=curves,
     )
-    return trained, tuple(advice[:_MAX_ADVICE])
+
+
+def curves_from_card(card: Mapping[str, Any]) -> Curves:
+    """The curves in a model's card, or the default ones when it has none.
+
+    Raises: ValueError when they are damaged.
+    """
+    found = card.get("custom")
+    if found is None:
+        return DEFAULT_CURVES
+    try:
+        bias, near, sure, many = (float(weight) for weight in found["none"])
+        temperatures = tuple((float(examples), float(value)) for examples, value in found["temperatures"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("the model's curves for custom categories are damaged") from None
+    if not temperatures or any(value <= 0 for _, value in temperatures):
+        raise ValueError("the model's curves for custom categories are damaged")
+    return Curves(temperatures, (bias, near, sure, many))
 
 
 def dump_custom(model: CustomModel, advice: Sequence[Advice]) -> bytes:
@@ -241,16 +290,16 @@ def _spaced(name: str) -> str:
     return name.replace("_", " ").replace("/", " ").replace("-", " ")
 
 
-def _left_out(matrix: Floats, labels: NDArray[np.int64], weights: Floats, tested: list[int], classes: int) -> Floats:
-    """Scores of examples by models that had not seen them."""
+def _left_out(rows: _Rows, tested: NDArray[np.int64], classes: int) -> Floats:
+    """Scores (n_tested, n_categories) of examples by models that had not seen them."""
     scores = np.zeros((len(tested), classes))
-    order = np.argsort(labels[tested], kind="stable")
+    order = np.argsort(rows.labels[tested], kind="stable")
     for fold in range(FOLDS):
         chosen = order[fold::FOLDS]
-        out = np.zeros(len(labels), bool)
-        out[np.array(tested)[chosen]] = True
-        found, bias = fit_softmax(matrix[~out], labels[~out], classes, c=C, weights=weights[~out], iterations=60)
-        scores[chosen] = matrix[out][np.argsort(np.argsort(np.array(tested)[chosen]))] @ found + bias
+        inside = np.ones(len(rows.labels), bool)
+        inside[tested[chosen]] = False
+        found, bias = fit_softmax(rows.matrix[inside], rows.labels[inside], classes, c=C, iterations=_FOLD_STEPS)
+        scores[chosen] = rows.matrix[tested[chosen]] @ found + bias
     return scores
 
 
@@ -267,7 +316,7 @@ def _few(categories: CategorySet) -> Iterator[Advice]:
 
 
 def _from_left_out(
-    probabilities: Floats, labels: NDArray[np.int64], places: Sequence[int | None], names: Sequence[str]
+    probabilities: Floats, labels: NDArray[np.int64], places: NDArray[np.int64], names: Sequence[str]
 ) -> Iterator[Advice]:
     likeliest = probabilities.argmax(axis=1)
     classes = len(names)
@@ -281,25 +330,20 @@ def _from_left_out(
                     f"{names[first]} and {names[second]} overlap: {mixed} examples were taken for the other's.",
                     (names[first], names[second]),
                 )
-    for row, place in enumerate(places):
+    for row, place in enumerate(places.tolist()):
         other = int(likeliest[row])
         if other != labels[row] and probabilities[row, other] >= _MISLABELLED:
             name = names[int(labels[row])]
             yield Advice(
                 "mislabelled",
-                f"Example {(place or 0) + 1} of {name} looks like {names[other]}.",
+                f"Example {place + 1} of {name} looks like {names[other]}.",
                 (name, names[other]),
                 place,
             )
 
 
-def _close_names(features: Sequence[Features], labels: NDArray[np.int64], names: Sequence[str]) -> Iterator[Advice]:
-    middles = np.stack(
-        [
-            np.mean([found.embedding for found, label in zip(features, labels, strict=True) if label == number], axis=0)
-            for number in range(len(names))
-        ]
-    )
+def _close_names(rows: _Rows, names: Sequence[str]) -> Iterator[Advice]:
+    middles = np.stack([rows.embeddings[rows.labels == number].mean(axis=0) for number in range(len(names))])
     lengths = np.maximum(np.linalg.norm(middles, axis=1), 1e-9)
     close = (middles @ middles.T) / np.outer(lengths, lengths)
     for first in range(len(names)):
