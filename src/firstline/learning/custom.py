@@ -178,13 +178,15 @@ class _Rows(NamedTuple):
     """Names, descriptions and examples as features.
 
     Attributes:
-        matrix: (n_rows, n_features).
+        matrix: (n_rows, n_kept), in the columns of `basis`.
+        basis: orthonormal, (n_features, n_kept).
         embeddings: float32 (n_rows, n_dimensions).
         labels: category of each row.
         places: place of the example within its category; -1 for a name or a description.
     """
 
     matrix: Floats
+    basis: Floats
     embeddings: NDArray[np.float32]
     labels: NDArray[np.int64]
     places: NDArray[np.int64]
@@ -201,9 +203,9 @@ def _rows(model: HybridModel, categories: CategorySet) -> _Rows:
                 labels.append(number)
                 places.append(max(place, -1))
     features = [found for _, found in model.analyse_many(texts)]
-    matrix = np.stack([joined(found, model.idf) for found in features]).astype(np.float64)
+    matrix, basis = _in_fewer_columns(np.stack([joined(found, model.idf) for found in features]).astype(np.float64))
     embeddings = np.stack([found.embedding for found in features])
-    return _Rows(matrix, embeddings, np.array(labels), np.array(places))
+    return _Rows(matrix, basis, embeddings, np.array(labels), np.array(places))
 
 
 def _fit(model: HybridModel, categories: CategorySet, curves: Curves, rows: _Rows) -> CustomModel:
@@ -213,7 +215,7 @@ def _fit(model: HybridModel, categories: CategorySet, curves: Curves, rows: _Row
     return CustomModel(
         version=categories.version,
         names=names,
-        weights=weights.astype(np.float32),
+        weights=(rows.basis @ weights).astype(np.float32),
         bias=bias.astype(np.float32),
         anchors=rows.embeddings,
         temperature=curves.temperature(examples),
@@ -284,6 +286,18 @@ def load_custom(data: bytes, base: HybridModel, curves: Curves) -> tuple[CustomM
     ):
         raise ValueError("stored categories do not fit the model in use")
     return model, advice
+
+
+def _in_fewer_columns(matrix: Floats) -> tuple[Floats, Floats]:
+    """The rows in a basis of their own span, and that basis, (n_columns, n_kept).
+
+    The best weights lie in the span of the rows, and the basis keeps lengths, so that the fit is the same one; with
+    fewer rows than columns it costs a fraction.
+    """
+    if len(matrix) >= matrix.shape[1]:
+        return matrix, np.eye(matrix.shape[1])
+    basis, triangle = np.linalg.qr(matrix.T)
+    return np.ascontiguousarray(triangle.T), basis
 
 
 def _spaced(name: str) -> str:
