@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from rows import OWN, Row, corpus_rows, lexicons, near_duplicates, normal, sentences, third_party_rows, wanted_mail
 from tokens import embeddings_of
 
-from firstline.adapters.rule_files import builtin_rules
+from firstline.adapters.shipped_rules import shipped_rules
 from firstline.core.message import Message, facts_of
 from firstline.core.rules import RuleBook
 from firstline.core.taxonomy import Contract
@@ -139,7 +139,7 @@ def _full(row: Row) -> str | None:
 
 
 def _quiet(rows: Sequence[Row]) -> list[bool]:
-    book = RuleBook(builtin_rules())
+    book = RuleBook((), shipped_rules())
     found = []
     for row in rows:
         asked = row.signals is None and row.source not in {
@@ -301,16 +301,16 @@ def main() -> None:
             "doubtful_temperature": round(heat[name][1], 4),
         }
         print(f"head {name} fitted", flush=True)
-    parts: dict[str, Any] = dict(
-        ngrams=quantise_columns(np.concatenate(ngrams, axis=1)),
-        idf=idf.astype(np.float16),
-        embeddings=embeddings,
-        weights=np.concatenate(weights, axis=1),
-        bias=np.concatenate(biases),
-        pieces=pieces,
-        pairs=pairs,
-        lexicons=words,
-    )
+    parts: dict[str, Any] = {
+        "ngrams": quantise_columns(np.concatenate(ngrams, axis=1)),
+        "idf": idf.astype(np.float16),
+        "embeddings": embeddings,
+        "weights": np.concatenate(weights, axis=1),
+        "bias": np.concatenate(biases),
+        "pieces": pieces,
+        "pairs": pairs,
+        "lexicons": words,
+    }
     card: dict[str, object] = {
         "recipe": config["recipe"],
         "bits": config["bits"],
