@@ -22,7 +22,18 @@ NOW_US = 1_795_000_000_000_000
 ACCOUNT = "a" * 32
 KEY = "b" * 32
 
-_TABLES = {"tickets", "verdicts", "usage", "key_uses", "idempotency", "outbox", "audit", "versions"}
+_TABLES = {
+    "tickets",
+    "verdicts",
+    "usage",
+    "key_uses",
+    "idempotency",
+    "outbox",
+    "audit",
+    "versions",
+    "account_categories",
+    "account_thresholds",
+}
 
 
 @dataclass

@@ -11,7 +11,7 @@ from stores import ACCOUNT, KEY, KINDS, NOW_US, Store, account, entry, idempoten
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
 from firstline.ports.journal import CounterDelta, Record
-from firstline.ports.storage import EmailTaken, KeyNotFound
+from firstline.ports.storage import AuditEntry, CategoriesRow, EmailTaken, KeyNotFound, ThresholdsRow, VersionChanged
 
 Work = Callable[[Store], Awaitable[None]]
 HOUR_US = 3_600 * 1_000_000
@@ -180,6 +180,95 @@ def test_a_version_is_kept_once_and_every_change_of_what_is_in_force_is_audited(
             await keep(store, content_hash, number)
             assert store.count("audit") == before + changes
         assert store.count("versions") == 2
+
+    with_store(work)
+
+
+def test_versions_of_the_server_and_of_accounts_are_audited_apart(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        before = store.count("audit")
+        own = entry("2", action="policy.change", target="own")
+        await store.storage.keep_version("policy", "own", "body", audit=own)
+        for number in ("3", "4"):
+            audit = AuditEntry(number.rjust(32, "0"), NOW_US, "system", "policy.change", None, "shared")
+            await store.storage.keep_version("policy", "shared", "body", audit=audit)
+        await store.storage.keep_version("policy", "own", "body", audit=replace(own, id="5".rjust(32, "0")))
+        assert store.count("audit") == before + 2
+
+    with_store(work)
+
+
+def categories(
+    version: str, *, account_id: str = ACCOUNT, at_us: int = NOW_US, trained: bytes = b"\x00w"
+) -> CategoriesRow:
+    return CategoriesRow(account_id, version, at_us, f'["{version}"]', "hybrid.v1+1", trained)
+
+
+def test_an_account_that_set_nothing_has_nothing(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        assert await store.storage.find_categories(ACCOUNT) is None
+        assert await store.storage.find_thresholds(ACCOUNT) is None
+
+    with_store(work)
+
+
+def test_the_last_categories_are_in_force_and_all_versions_are_kept(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        for number, version in enumerate(("one", "two", "one")):
+            await store.storage.put_categories(
+                categories(version, at_us=NOW_US - 10 * number), expected=None, audit=entry(str(10 + number))
+            )
+            found = await store.storage.find_categories(ACCOUNT)
+            assert found is not None
+            assert (found.version, found.body, found.trained) == (version, f'["{version}"]', b"\x00w")
+            assert found.created_at_us == NOW_US + number
+        assert store.count("account_categories") == 2
+        assert store.count("audit") == 4
+
+    with_store(work)
+
+
+def test_categories_and_thresholds_belong_to_one_account(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        other = "c" * 32
+        await store.storage.add_account(account(other, email="c@example.com"), None, entry("2"))
+        await store.storage.put_categories(categories("one"), expected=None, audit=entry("3"))
+        mine = ThresholdsRow(other, "t", NOW_US, "[]")
+        assert await store.storage.put_thresholds(mine, expected=None, audit=entry("4")) == mine
+        assert await store.storage.find_categories(other) is None
+        assert await store.storage.find_thresholds(ACCOUNT) is None
+        assert await store.storage.find_thresholds(other) == mine
+
+    with_store(work)
+
+
+def test_a_change_made_for_another_version_is_refused_and_leaves_nothing(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        put = store.storage.put_categories
+        await put(categories("one"), expected="default", audit=entry("2"))
+        for expected in ("default", "two"):
+            with pytest.raises(VersionChanged):
+                await put(categories("two"), expected=expected, audit=entry("3"))
+        await put(categories("two"), expected="one", audit=entry("4"))
+        thresholds = ThresholdsRow(ACCOUNT, "t", NOW_US, "[]")
+        with pytest.raises(VersionChanged):
+            await store.storage.put_thresholds(thresholds, expected="t", audit=entry("5"))
+        assert store.count("account_categories") == 2
+        assert store.count("account_thresholds") == 0
+        assert store.count("audit") == 3
+
+    with_store(work)
+
+
+def test_training_again_replaces_the_bytes_of_the_version_in_force_alone(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        await store.storage.put_categories(categories("one"), expected=None, audit=entry("2"))
+        stored = await store.storage.put_categories(categories("two"), expected=None, audit=entry("3"))
+        again = replace(categories("two", trained=b"new"), model="hybrid.v1+2")
+        assert not await store.storage.retrain_categories(replace(again, version="one"))
+        assert await store.storage.retrain_categories(again)
+        found = await store.storage.find_categories(ACCOUNT)
+        assert found == replace(stored, model="hybrid.v1+2", trained=b"new")
 
     with_store(work)
 

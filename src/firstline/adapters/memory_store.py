@@ -5,6 +5,7 @@ Passes the same conformance suites as the durable stores, except that nothing ou
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
@@ -16,7 +17,19 @@ from firstline.ports.journal import (
     TicketRow,
     VerdictRow,
 )
-from firstline.ports.storage import Account, ApiKey, AuditEntry, EmailTaken, KeyNotFound
+from firstline.ports.storage import (
+    DEFAULT_VERSION,
+    Account,
+    ApiKey,
+    AuditEntry,
+    CategoriesRow,
+    EmailTaken,
+    KeyNotFound,
+    ThresholdsRow,
+    VersionChanged,
+)
+
+_Row = TypeVar("_Row", CategoriesRow, ThresholdsRow)
 
 
 class MemoryStore:
@@ -30,6 +43,8 @@ class MemoryStore:
         self.outbox: dict[str, OutboxEvent] = {}
         self.audit: list[AuditEntry] = []
         self.versions: dict[tuple[str, str], str] = {}
+        self.account_categories: dict[tuple[str, str], CategoriesRow] = {}
+        self.account_thresholds: dict[tuple[str, str], ThresholdsRow] = {}
         self._accounts: dict[str, Account] = {}
         self._keys: dict[str, ApiKey] = {}
 
@@ -127,10 +142,40 @@ class MemoryStore:
         return max(used, default=None)
 
     async def keep_version(self, kind: str, content_hash: str, body: str, *, audit: AuditEntry) -> None:
-        last = next((entry.target for entry in reversed(self.audit) if entry.action == audit.action), None)
+        place = (audit.action, audit.account_id)
+        last = next((one.target for one in reversed(self.audit) if (one.action, one.account_id) == place), None)
         if last != content_hash:
             self.versions.setdefault((kind, content_hash), body)
             self.audit.append(audit)
+
+    async def find_categories(self, account_id: str) -> CategoriesRow | None:
+        return _newest(self.account_categories, account_id)
+
+    async def put_categories(self, row: CategoriesRow, *, expected: str | None, audit: AuditEntry) -> CategoriesRow:
+        return self._put(self.account_categories, row, expected, audit)
+
+    async def retrain_categories(self, row: CategoriesRow) -> bool:
+        found = _newest(self.account_categories, row.account_id)
+        if found is None or found.version != row.version:
+            return False
+        self.account_categories[row.account_id, row.version] = replace(found, model=row.model, trained=row.trained)
+        return True
+
+    async def find_thresholds(self, account_id: str) -> ThresholdsRow | None:
+        return _newest(self.account_thresholds, account_id)
+
+    async def put_thresholds(self, row: ThresholdsRow, *, expected: str | None, audit: AuditEntry) -> ThresholdsRow:
+        return self._put(self.account_thresholds, row, expected, audit)
+
+    def _put(self, rows: dict[tuple[str, str], _Row], row: _Row, expected: str | None, audit: AuditEntry) -> _Row:
+        found = _newest(rows, row.account_id)
+        if expected not in (None, found.version if found else DEFAULT_VERSION):
+            raise VersionChanged
+        if found is not None:
+            row = replace(row, created_at_us=max(row.created_at_us, found.created_at_us + 1))
+        rows[row.account_id, row.version] = row
+        self.audit.append(audit)
+        return row
 
     async def prune(self, *, now_us: int) -> int:
         short = {str(Window.MINUTE), str(Window.HOUR)}
@@ -145,3 +190,8 @@ class MemoryStore:
 
     async def ping(self) -> bool:
         return True
+
+
+def _newest(rows: Mapping[tuple[str, str], _Row], account_id: str) -> _Row | None:
+    own = [row for (owner, _), row in rows.items() if owner == account_id]
+    return max(own, key=lambda row: row.created_at_us, default=None)

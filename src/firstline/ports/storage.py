@@ -6,10 +6,13 @@ could not be asked; nothing was changed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from firstline.core.plans import Window
 from firstline.core.taxonomy import Contract
+
+DEFAULT_VERSION: Final = "default"
+"""Version of what an account has that never set anything of its own, or went back to that."""
 
 
 class StorageUnavailable(Exception):
@@ -22,6 +25,10 @@ class EmailTaken(Exception):
 
 class KeyNotFound(Exception):
     """There is no such key in this account."""
+
+
+class VersionChanged(Exception):
+    """Another version is in force than the one that the change was made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +90,38 @@ class AuditEntry:
     detail: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class CategoriesRow:
+    """One version of the categories of an account.
+
+    Attributes:
+        version: by content; `DEFAULT_VERSION` for the shipped ones.
+        created_at_us: when it came into force, for the last time if it did so more than once.
+        body: `core.categories.to_data` as JSON.
+        model: name of the model that it was trained on; empty for the shipped ones.
+        trained: `learning.custom.dump_custom`; empty for the shipped ones.
+    """
+
+    account_id: str
+    version: str
+    created_at_us: int
+    body: str
+    model: str
+    trained: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdsRow:
+    """One version of the thresholds of an account; attributes as in `CategoriesRow`."""
+
+    account_id: str
+    version: str
+    created_at_us: int
+    body: str
+
+
 class Storage(Protocol):
-    """The store of accounts, keys, usage and audit entries."""
+    """The store of accounts, keys, usage, categories, thresholds and audit entries."""
 
     async def find_key(self, key_hash: str) -> tuple[ApiKey, Account] | None:
         """A key, revoked ones included, with its account."""
@@ -134,7 +171,36 @@ class Storage(Protocol):
         """Keep one version of rules, policy or settings by its content hash, now that it is in force.
 
         Keeping the version that was last in force again changes nothing; any other one leaves the audit entry,
-        whose action is `<kind>.change` and whose target is the hash.
+        whose action is `<kind>.change` and whose target is the hash. Each account has its own, and so has the server.
+        """
+        ...
+
+    async def find_categories(self, account_id: str) -> CategoriesRow | None:
+        """The categories in force for an account; None when it never set any."""
+        ...
+
+    async def put_categories(self, row: CategoriesRow, *, expected: str | None, audit: AuditEntry) -> CategoriesRow:
+        """Put a version in force; all earlier ones are kept.
+
+        Args:
+            expected: the version that must be in force until then, or None for any.
+        Returns: what is stored; its time is later than that of every other version, whatever the clock says.
+        Raises: VersionChanged.
+        """
+        ...
+
+    async def retrain_categories(self, row: CategoriesRow) -> bool:
+        """Replace model and trained bytes of a version if it is still in force; whether it was."""
+        ...
+
+    async def find_thresholds(self, account_id: str) -> ThresholdsRow | None:
+        """The thresholds in force for an account; None when it never set any."""
+        ...
+
+    async def put_thresholds(self, row: ThresholdsRow, *, expected: str | None, audit: AuditEntry) -> ThresholdsRow:
+        """The same as `put_categories`, for thresholds.
+
+        Raises: VersionChanged.
         """
         ...
 

@@ -2,18 +2,37 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
 
 import orjson
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from firstline.adapters.sql import own_settings
 from firstline.adapters.sql.engine import storage_errors
-from firstline.adapters.sql.tables import accounts, api_keys, idempotency, key_uses, usage, versions
+from firstline.adapters.sql.tables import (
+    account_categories,
+    account_thresholds,
+    accounts,
+    api_keys,
+    idempotency,
+    key_uses,
+    usage,
+    versions,
+)
 from firstline.adapters.sql.tables import audit as audit_table
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
-from firstline.ports.storage import Account, ApiKey, AuditEntry, EmailTaken, KeyNotFound
+from firstline.ports.storage import (
+    Account,
+    ApiKey,
+    AuditEntry,
+    CategoriesRow,
+    EmailTaken,
+    KeyNotFound,
+    ThresholdsRow,
+)
 
 _Result = TypeVar("_Result")
 
@@ -162,7 +181,9 @@ class SqlStorage:
         """See the port."""
 
         def task(connection: Connection) -> None:
-            last = select(audit_table.c.target).where(audit_table.c.action == audit.action)
+            last = select(audit_table.c.target).where(
+                audit_table.c.action == audit.action, audit_table.c.account_id.is_not_distinct_from(audit.account_id)
+            )
             if connection.execute(last.order_by(audit_table.c.id.desc()).limit(1)).scalar() == content_hash:
                 return
             known = select(versions.c.kind).where(versions.c.kind == kind, versions.c.content_hash == content_hash)
@@ -172,6 +193,40 @@ class SqlStorage:
             _insert_audit(connection, audit)
 
         await self._write(task)
+
+    async def find_categories(self, account_id: str) -> CategoriesRow | None:
+        """See the port."""
+        row = await self._read(lambda c: own_settings.newest(c, account_categories, account_id))
+        return CategoriesRow(**row) if row else None
+
+    async def put_categories(self, row: CategoriesRow, *, expected: str | None, audit: AuditEntry) -> CategoriesRow:
+        """See the port."""
+
+        def task(connection: Connection) -> CategoriesRow:
+            stored = own_settings.put(connection, account_categories, asdict(row), expected=expected)
+            _insert_audit(connection, audit)
+            return CategoriesRow(**stored)
+
+        return await self._write(task)
+
+    async def retrain_categories(self, row: CategoriesRow) -> bool:
+        """See the port."""
+        return await self._write(lambda connection: own_settings.retrain(connection, row))
+
+    async def find_thresholds(self, account_id: str) -> ThresholdsRow | None:
+        """See the port."""
+        row = await self._read(lambda c: own_settings.newest(c, account_thresholds, account_id))
+        return ThresholdsRow(**row) if row else None
+
+    async def put_thresholds(self, row: ThresholdsRow, *, expected: str | None, audit: AuditEntry) -> ThresholdsRow:
+        """See the port."""
+
+        def task(connection: Connection) -> ThresholdsRow:
+            stored = own_settings.put(connection, account_thresholds, asdict(row), expected=expected)
+            _insert_audit(connection, audit)
+            return ThresholdsRow(**stored)
+
+        return await self._write(task)
 
     async def prune(self, *, now_us: int) -> int:
         """See the port. Counters of minutes and hours go two days after their end; days and months are the ledger."""

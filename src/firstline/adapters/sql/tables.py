@@ -10,13 +10,14 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
     Text,
 )
 
-HEAD_REVISION: Final = "0001"
+HEAD_REVISION: Final = "0002"
 
 metadata: Final = MetaData(
     naming_convention={
@@ -145,6 +146,26 @@ audit: Final = Table(
     Column("account_id", _ID),
     Column("target", String(100)),
     Column("detail", Text, nullable=False),
+)
+
+account_categories: Final = Table(
+    "account_categories",
+    metadata,
+    Column("account_id", _ID, ForeignKey("accounts.id"), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("model", String(100), nullable=False),
+    Column("trained", LargeBinary, nullable=False),
+)
+
+account_thresholds: Final = Table(
+    "account_thresholds",
+    metadata,
+    Column("account_id", _ID, ForeignKey("accounts.id"), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
 )
 
 versions: Final = Table(
