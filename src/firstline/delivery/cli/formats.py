@@ -4,11 +4,12 @@ from enum import StrEnum
 
 
 class Format(StrEnum):
-    """What a file of messages holds: a message per line, CSV with a header, or a JSON object per line."""
+    """What a file of messages holds: a message per line, CSV with a header, a JSON object per line, or Parquet."""
 
     TXT = "txt"
     CSV = "csv"
     JSONL = "jsonl"
+    PARQUET = "parquet"
 
 
 class Output(StrEnum):
@@ -17,3 +18,4 @@ class Output(StrEnum):
     TABLE = "table"
     JSONL = "jsonl"
     CSV = "csv"
+    PARQUET = "parquet"

@@ -1,8 +1,9 @@
 """The commands, their arguments and what every one of them does about mistakes."""
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -10,6 +11,9 @@ from typer.core import TyperGroup
 from firstline.core.taxonomy import Channel, Contract, UserPlan
 from firstline.delivery.cli.formats import Format, Output
 from firstline.delivery.cli.terminal import CLOSED_PIPE, INTERRUPTED, MISTAKE, Mistake, say
+
+if TYPE_CHECKING:
+    from firstline.delivery.cli.triage import Task
 
 NAME: Final = "firstline"
 
@@ -24,10 +28,19 @@ class _Quiet(TyperGroup):
             raise typer.Exit(CLOSED_PIPE) from None
 
 
-def _group(about: str) -> typer.Typer:
+class _FileFirst(_Quiet):
+    """Understands what begins with no command of its own as the arguments of its command `file`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "-h", "--help"}:
+            args = ["file", *args]
+        return super().parse_args(ctx, args)
+
+
+def _group(about: str, *, cls: type[TyperGroup] = _Quiet) -> typer.Typer:
     return typer.Typer(
         help=about,
-        cls=_Quiet,
+        cls=cls,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
@@ -39,9 +52,13 @@ program = _group("Triage for customer messages: category, priority, decision and
 keys = _group("Create, list and revoke API keys; the server may run meanwhile.")
 rules = _group("Try rules on a text, and check your own packs.")
 database = _group("The database.")
+evaluation = _group(
+    "Judge model and rules: on your own labelled FILE (firstline eval FILE), or on a public benchmark.", cls=_FileFirst
+)
 program.add_typer(keys, name="keys")
 program.add_typer(rules, name="rules")
 program.add_typer(database, name="db")
+program.add_typer(evaluation, name="eval")
 
 
 def _flag(help: str, *, metavar: str | None = None, name: str | None = None) -> Any:  # noqa: A002  # Typer's name
@@ -60,7 +77,7 @@ RulesDir = Annotated[
 File = Annotated[str, typer.Argument(metavar="FILE", help="The messages; - reads standard input.", show_default=False)]
 InputFormat = Annotated[
     Format | None,
-    _flag("txt, csv or jsonl; by FILE's suffix, else by its first line.", metavar="FORMAT", name="--format"),
+    _flag("txt, csv, jsonl or parquet; by FILE's suffix, else by its beginning.", metavar="FORMAT", name="--format"),
 ]
 Column = Annotated[
     str | None,
@@ -72,9 +89,38 @@ Column = Annotated[
 ]
 OutputFormat = Annotated[
     Output | None,
-    _flag("table, jsonl or csv; a table on a terminal, else jsonl.", metavar="FORMAT", name="--output"),
+    _flag(
+        "table, jsonl, csv or parquet; by --out's suffix; else a table on a terminal, or jsonl.",
+        metavar="FORMAT",
+        name="--output",
+    ),
 ]
 OutFile = Annotated[Path | None, _flag("Write to this file instead.", metavar="FILE", name="--out")]
+Delimiter = Annotated[
+    str | None,
+    _flag("What separates the columns of CSV: one sign, or tab; by its header by default.", metavar="SIGN"),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        min=1,
+        metavar="N",
+        help="Processes that decide, with --out; one per core by default.",
+        show_default=False,
+    ),
+]
+Keep = Annotated[
+    str | None,
+    _flag("Columns of FILE that the output has too, with --out.", metavar="NAME,NAME", name="--keep"),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on where an unfinished run with the same --out is complete.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file that --out names.")]
+Progress = Annotated[
+    bool, typer.Option("--progress", help="Say how far it is, even when standard error is no terminal.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 WriterPlan = Annotated[
     UserPlan, typer.Option("--plan", metavar="PLAN", help="The writer's plan: free, pro or enterprise.")
@@ -182,19 +228,35 @@ def classify(
     column: Column = None,
     output: OutputFormat = None,
     out: OutFile = None,
+    delimiter: Delimiter = None,
+    keep: Keep = None,
+    processes: Processes = None,
+    resume: Resume = False,
+    force: Force = False,
+    progress: Progress = False,
     rules_dir: RulesDir = None,
 ) -> None:
     """Classify a file of messages: category, priority and why.
 
     No server is needed and nothing is stored.
 
-    Reads one message per line (txt), CSV with a header, or JSON Lines. A row that cannot be read is reported with
-    its line and does not stop the rest; the exit code is then 1.
+    Reads one message per line (txt), CSV with a header, JSON Lines, or Parquet. A row that cannot be read is reported
+    and does not stop the rest; the exit code is then 1. With --out, a FILE of any size is worked on by all cores, and
+    a run that was stopped goes on with --resume.
     """
-    from firstline.delivery.cli.triage import Task, triage_file
+    from firstline.delivery.cli.triage import Task
 
-    task = Task(file, Contract.CLASSIFIER, format=format, column=column, output=output, out=out, rules_dir=rules_dir)
-    raise typer.Exit(triage_file(task))
+    task = Task(
+        file,
+        Contract.CLASSIFIER,
+        format=format,
+        column=column,
+        delimiter=_sign(delimiter),
+        output=output,
+        out=out,
+        rules_dir=rules_dir,
+    )
+    _answer(task, keep=keep, processes=processes, resume=resume, force=force, progress=progress)
 
 
 @program.command()
@@ -206,6 +268,12 @@ def decide(
     channel: WriterChannel = Channel.EMAIL,
     output: OutputFormat = None,
     out: OutFile = None,
+    delimiter: Delimiter = None,
+    keep: Keep = None,
+    processes: Processes = None,
+    resume: Resume = False,
+    force: Force = False,
+    progress: Progress = False,
     rules_dir: RulesDir = None,
 ) -> None:
     """Decide what to do with a file of messages.
@@ -215,20 +283,116 @@ def decide(
     Reads what classify reads; rows of CSV and JSON Lines may have user_plan, channel and history (a JSON list, or
     one earlier message per line); --plan and --channel are for rows that have none.
     """
-    from firstline.delivery.cli.triage import Task, triage_file
+    from firstline.delivery.cli.triage import Task
 
     task = Task(
         file,
         Contract.DECISION,
         format=format,
         column=column,
+        delimiter=_sign(delimiter),
         output=output,
         out=out,
         rules_dir=rules_dir,
         plan=plan,
         channel=channel,
     )
+    _answer(task, keep=keep, processes=processes, resume=resume, force=force, progress=progress)
+
+
+def _answer(
+    task: "Task", *, keep: str | None, processes: int | None, resume: bool, force: bool, progress: bool
+) -> None:
+    """Answer a file in a file by the bulk path, everything else row by row as it comes."""
+    # BLAS would otherwise start threads of its own in every process that decides. Read when numpy is first imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from firstline.delivery.cli.bulk import BulkOptions, is_bulk, triage_bulk
+    from firstline.delivery.cli.triage import triage_file
+
+    if is_bulk(task):
+        names = tuple(dict.fromkeys(name.strip() for name in (keep or "").split(",") if name.strip()))
+        raise typer.Exit(triage_bulk(task, BulkOptions(processes, names, resume, force, progress)))
+    if keep is not None or processes is not None or resume or force or progress:
+        raise Mistake("--keep, --processes, --resume, --force and --progress need a FILE and --out.")
     raise typer.Exit(triage_file(task))
+
+
+def _sign(delimiter: str | None) -> str | None:
+    """What separates columns, as the reader wants it."""
+    sign = "\t" if delimiter in {"tab", "\\t"} else delimiter
+    if sign is not None and (len(sign) != 1 or sign in '"\r\n'):
+        raise Mistake("--delimiter takes one sign, or tab.")
+    return sign
+
+
+@evaluation.command("file")
+def evaluate_file(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="Labelled rows, CSV or JSON Lines; - reads standard input.", show_default=False
+        ),
+    ],
+    format: Annotated[  # noqa: A002  # the flag's name
+        Format | None, _flag("csv or jsonl; by FILE's suffix, else by its first line.", metavar="FORMAT")
+    ] = None,
+    text_column: Annotated[str, typer.Option(metavar="NAME", help="Column or field that holds the text.")] = "text",
+    label_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column or field that holds the right category.")
+    ] = "category",
+    language_column: Annotated[
+        str | None,
+        _flag("Column of the language; language or lang by default, else as detected.", metavar="NAME"),
+    ] = None,
+    map_label: Annotated[
+        list[str] | None,
+        _flag("What a label of the file means; can be given often.", metavar="LABEL=CATEGORY", name="--map"),
+    ] = None,
+    categories: Annotated[
+        Path | None, _flag("Judge your own categories: JSON as PUT /v1/categories takes it.", metavar="FILE")
+    ] = None,
+    json: Annotated[Path | None, _flag("Write all figures to this file.", metavar="FILE")] = None,
+    svg: Annotated[
+        Path | None, _flag("Write reliability.svg and risk-coverage.svg to this folder.", metavar="DIR")
+    ] = None,
+    show_text: Annotated[bool, typer.Option("--show-text", help="Quote the rows with the surest errors.")] = False,
+    rules_dir: RulesDir = None,
+) -> None:
+    """Judge model and rules on a labelled file.
+
+    Accuracy, precision, recall and F1 by category and language, how far the probabilities can be believed, and what
+    answering only the surest rows would give. Rows with a signals column (a list, or names with ; between them)
+    judge the rules and the whole verdict too. No server is needed, nothing is stored, no text is shown unless asked.
+    """
+    from firstline.delivery.cli.evaluate import EvalTask, evaluate_file
+    from firstline.delivery.cli.labelled import Columns, parse_mapping
+
+    columns = Columns(text_column, label_column, language_column, parse_mapping(map_label or ()))
+    task = EvalTask(
+        file,
+        columns,
+        format=format,
+        categories=categories,
+        json=json,
+        svg=svg,
+        show_text=show_text,
+        rules_dir=rules_dir,
+    )
+    raise typer.Exit(evaluate_file(task))
+
+
+@evaluation.command("benchmark")
+def run_benchmark(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="banking77 or clinc150.", show_default=False)],
+    data: Annotated[Path, _flag("Folder that holds NAME.jsonl.gz with the official splits.", metavar="DIR")],
+) -> None:
+    """Train the shipped recipe on a public benchmark and judge it, beside TF-IDF and logistic regression.
+
+    Five seeds, some ten minutes. Needs a checkout and its training environment (make .venv/.train).
+    """
+    from firstline.delivery.cli.benchmark import run_benchmark
+
+    run_benchmark(name, data=data)
 
 
 @keys.command("create")

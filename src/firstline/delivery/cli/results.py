@@ -15,7 +15,7 @@ from rich.text import Text
 from firstline.core.taxonomy import Contract, Decision, Priority
 from firstline.core.verdict import Source, Verdict
 from firstline.delivery.cli.formats import Output
-from firstline.delivery.cli.terminal import printable
+from firstline.delivery.cli.terminal import Mistake, printable
 
 _WIDE: Final = 110
 """Columns of a terminal from which on the table has the language too."""
@@ -108,6 +108,8 @@ def open_results(output: Output, *, contract: Contract, stream: BinaryIO, consol
             return _Csv(contract, stream)
         case Output.TABLE:
             return _Table(contract, console)
+        case Output.PARQUET:
+            raise Mistake("Parquet is written for a FILE with --out, not for standard input or output.")
 
 
 @dataclass(slots=True)

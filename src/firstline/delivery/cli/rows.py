@@ -7,7 +7,7 @@ as soon as it is complete, so that a pipe that is still being written can be fol
 import csv
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
@@ -133,32 +133,45 @@ def _pieces(block: bytes) -> Iterator[bytes]:
         yield block[start:]
 
 
-def guess_format(lines: Lines, *, column: str | None) -> Format:
+def guess_format(lines: Lines, *, column: str | None, delimiter: str | None = None) -> Format:
     """The format of a stream by its first line: an object is JSON Lines, a known column name CSV, else text."""
     first = lines.first().strip()
     if first.startswith(("{", "[{")) or first == "[":
         return Format.JSONL
-    names = first.split(_delimiter(first))
+    names = first.split(delimiter or _delimiter(first))
     wanted = (column.casefold(),) if column else TEXT_COLUMNS
     found = any(name.strip('"').casefold() in wanted for name in names)
     # "Text, please" is a sentence: no header has a space after its separator.
     return Format.CSV if found and all(name == name.strip() for name in names) else Format.TXT
 
 
-def read_rows(lines: Lines, *, format: Format, column: str | None) -> Iterator[Row]:  # noqa: A002  # as the flag
+def read_rows(
+    lines: Lines,
+    *,
+    format: Format,  # noqa: A002  # as the flag
+    column: str | None,
+    delimiter: str | None = None,
+    keep: Sequence[str] = (),
+) -> Iterator[Row]:
     """The rows of a stream.
 
     Args:
         column: column or member that holds the text; None for the first of `TEXT_COLUMNS` that is there.
+        delimiter: what separates the columns of CSV; None for the sign that is most often in the header.
+        keep: columns that CSV must have beside the text.
     Raises: Mistake when the input cannot be read at all, such as CSV without the column.
     """
     match format:
         case Format.TXT:
             return _text_rows(lines)
         case Format.CSV:
-            return _csv_rows(lines, column)
+            return _csv_rows(lines, column, delimiter=delimiter, keep=keep)
         case Format.JSONL:
             return _jsonl_rows(lines, column)
+        case Format.PARQUET:
+            raise Mistake(
+                "Parquet is no stream of rows; read a file of it, and name another for the answers with --out."
+            )
 
 
 def message_of(row: Row, *, contract: Contract, plan: UserPlan, channel: Channel) -> Message:
@@ -257,18 +270,22 @@ def _jsonl_row(line: str, number: int, column: str | None) -> Row:
     if not isinstance(data, dict):
         return Row(number, problem="the line is no JSON object")
     name = column if column else next((name for name in TEXT_COLUMNS if data.get(name) is not None), None)
+    if name is None:
+        name = next((name for name in TEXT_COLUMNS if name in data), None)
     if name is None or name not in data:
         wanted = f"field '{column}'" if column else f"field {_alternatives()}"
-        return Row(number, problem=f"there is no {wanted}; the object has {_named(list(data))}")
+        return Row(number, fields=data, problem=f"there is no {wanted}; the object has {_named(list(data))}")
+    if data[name] is None:
+        return Row(number, fields=data, problem=f"field '{name}' is null")
     if not isinstance(data[name], str):
-        return Row(number, problem=f"field '{name}' must be a text")
+        return Row(number, fields=data, problem=f"field '{name}' must be a text")
     return Row(number, data[name], data)
 
 
-def _csv_rows(lines: Lines, column: str | None) -> Iterator[Row]:
+def _csv_rows(lines: Lines, column: str | None, *, delimiter: str | None, keep: Sequence[str]) -> Iterator[Row]:
     csv.field_size_limit(MAX_LINE_BYTES)
     first = lines.first()
-    reader = csv.reader(lines, delimiter=_delimiter(first), strict=True)
+    reader = csv.reader(lines, delimiter=delimiter or _delimiter(first), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
@@ -280,6 +297,9 @@ def _csv_rows(lines: Lines, column: str | None) -> Iterator[Row]:
         raise Mistake(f"Line 1, the CSV header: {problem}.")
     place = _place(header, column)
     names = [name.casefold() for name in header]
+    for name in keep:
+        if name.casefold() not in names:
+            raise Mistake(f"There is no column '{name}' to keep; the columns are {_named(header)}.")
     while True:
         number = lines.number + 1
         try:

@@ -27,13 +27,17 @@ CHUNK_CHARACTERS: Final = 200_000
 MAX_SAID: Final = 20
 """Problems said on standard error; the output has them all."""
 
-_SUFFIXES: Final = {
+TABLE_IS_NO_FILE: Final = "A table is for the terminal; with --out, use --output jsonl or csv."
+
+SUFFIXES: Final = {
     ".txt": Format.TXT,
     ".csv": Format.CSV,
     ".tsv": Format.CSV,
     ".jsonl": Format.JSONL,
     ".ndjson": Format.JSONL,
     ".json": Format.JSONL,
+    ".parquet": Format.PARQUET,
+    ".pq": Format.PARQUET,
 }
 
 
@@ -43,6 +47,7 @@ class Task:
 
     Attributes:
         file: a path, or `-` for standard input.
+        delimiter: between the columns of CSV; None for the sign that is most often in the header.
         plan, channel: of rows that have none of their own.
     """
 
@@ -50,6 +55,7 @@ class Task:
     contract: Contract
     format: Format | None = None
     column: str | None = None
+    delimiter: str | None = None
     output: Output | None = None
     out: Path | None = None
     rules_dir: Path | None = None
@@ -65,7 +71,13 @@ def triage_file(task: Task) -> int:
     with ExitStack() as opened:
         source, size = _open_source(task, opened)
         lines = Lines(source)
-        format = task.format or _format_of(task.file) or guess_format(lines, column=task.column)  # noqa: A001
+        format = (  # noqa: A001
+            task.format or format_of(task.file) or guess_format(lines, column=task.column, delimiter=task.delimiter)
+        )
+        if format is Format.PARQUET:
+            raise Mistake(
+                "Parquet needs a file to answer in: firstline classify tickets.parquet --out verdicts.parquet"
+            )
         triage = build_triage(load_settings(rules_dir=task.rules_dir))
         kind, stream = _open_output(task, opened)
         on_screen = task.out is None and sys.stdout.isatty()
@@ -112,7 +124,7 @@ def decide_rows(
     """The outcomes of all rows in order, as many at once as have been read, up to a chunk."""
     rows: list[Row] = []
     characters = 0
-    for row in read_rows(lines, format=format, column=task.column):
+    for row in read_rows(lines, format=format, column=task.column, delimiter=task.delimiter):
         rows.append(row)
         characters += len(row.text or "")
         if lines.drained or len(rows) >= CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
@@ -145,8 +157,9 @@ def _decide(triage: Triage, rows: list[Row], task: Task) -> list[Outcome]:
     return outcomes
 
 
-def _format_of(file: str) -> Format | None:
-    return _SUFFIXES.get(Path(file).suffix.lower())
+def format_of(file: str) -> Format | None:
+    """The format that a file's name says it has."""
+    return SUFFIXES.get(Path(file).suffix.lower())
 
 
 def _open_source(task: Task, opened: ExitStack) -> tuple[Readable, int | None]:
@@ -171,7 +184,7 @@ def _open_output(task: Task, opened: ExitStack) -> tuple[Output, BinaryIO]:
         kind = task.output or (Output.TABLE if sys.stdout.isatty() else Output.JSONL)
         return kind, cast(BinaryIO, sys.stdout.buffer)
     if task.output is Output.TABLE:
-        raise Mistake("A table is for the terminal; with --out, use --output jsonl or csv.")
+        raise Mistake(TABLE_IS_NO_FILE)
     try:
         if task.file != "-" and task.out.exists() and task.out.samefile(task.file):
             raise Mistake("--out is the input file itself; name another.")
