@@ -78,6 +78,18 @@ class Coverage(NamedTuple):
     accuracy: float
 
 
+class SignalQuality(NamedTuple):
+    """How a signal is met.
+
+    Attributes:
+        caught: of the rows that have it.
+        left_alone: of the rows that have it not.
+    """
+
+    caught: Share
+    left_alone: Share
+
+
 class Miss(NamedTuple):
     """A wrong answer.
 
@@ -99,7 +111,8 @@ class Quality:
 
     Attributes:
         accuracy: share of rows whose likeliest category is theirs.
-        macro_f1: mean of F1 over the categories that occur among labels or answers.
+        macro_precision, macro_recall, macro_f1: means over the categories that rows have; the precision of one that
+            no row was given counts as 0.
         calibration_error: mean distance between stated probability and accuracy, 0–1 (15 bins).
         right_over_wrong: chance that a right answer was surer than a wrong one (AUROC).
         labels: by category; those that occur nowhere are left out.
@@ -110,6 +123,8 @@ class Quality:
     """
 
     accuracy: Share
+    macro_precision: float
+    macro_recall: float
     macro_f1: float
     calibration_error: float
     right_over_wrong: float
@@ -179,9 +194,12 @@ def quality_of(probabilities: Floats, labels: Labels, names: Sequence[str]) -> Q
         for place, name in enumerate(names)
         if (labels == place).any() or (answers == place).any()
     ]
+    there = [label for label in by_label if label.recall.n]
     return Quality(
         accuracy=wilson(int(right.sum()), len(labels)),
-        macro_f1=sum(label.f1 for label in by_label) / len(by_label),
+        macro_precision=sum(label.precision.value for label in there if label.precision.n) / len(there),
+        macro_recall=sum(label.recall.value for label in there) / len(there),
+        macro_f1=sum(label.f1 for label in there) / len(there),
         calibration_error=expected_calibration_error(probabilities, labels),
         right_over_wrong=auroc(stated[right], stated[~right]),
         labels=tuple(by_label),
@@ -201,7 +219,18 @@ def wilson(hits: int, n: int) -> Share:
     share, square = hits / n, _Z * _Z
     middle = (share + square / (2 * n)) / (1 + square / n)
     reach = _Z / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
-    return Share(hits, n, max(middle - reach, 0.0), min(middle + reach, 1.0))
+    low = middle - reach if hits else 0.0
+    high = middle + reach if hits < n else 1.0
+    return Share(hits, n, low, high)
+
+
+def signal_quality(has: Sequence[bool], raised: Sequence[bool]) -> SignalQuality:
+    """How a signal is met, from whether each row has it and whether it was raised there."""
+    both = list(zip(has, raised, strict=True))
+    return SignalQuality(
+        caught=wilson(sum(there and found for there, found in both), sum(has)),
+        left_alone=wilson(sum(not there and not found for there, found in both), len(both) - sum(has)),
+    )
 
 
 def auroc(positives: Floats, negatives: Floats) -> float:
