@@ -5,6 +5,7 @@ never imported. The local model itself names the supported languages: it is bett
 """
 
 import importlib.util
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,7 +48,7 @@ class ForeignLanguage:
     def found_in(self, text: str) -> str | None:
         """Code of the unsupported language of a text, or None when it is supported or too short to say."""
         start = " ".join(text[:_CHARACTERS].lower().split())
-        if sum(map(str.isalpha, start)) < _LETTERS:
+        if sum(1 for _ in islice(filter(str.isalpha, start), _LETTERS)) < _LETTERS:
             return None
         labels, probabilities = self._model.predict(start.encode("utf-8", "replace").decode(), k=1)
         if not labels or float(probabilities[0]) < _PROBABILITY:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from firstline.core.taxonomy import Signal
 from firstline.core.verdict import Opinion, Prediction
-from firstline.learning.calibration import calibrate_one, sigmoid
+from firstline.learning.calibration import calibrate
 from firstline.learning.features import MAX_CHARACTERS, bucket_blocks, buckets
 from firstline.learning.vocabulary import Vocabulary
 
@@ -130,7 +130,7 @@ class HybridModel:
         ids = buckets(text, bits=self.bits)
         idf = self.idf.take(ids)
         sums = idf @ self.ngrams.values.take(ids, axis=0).astype(np.float32)
-        return self._finish(text, ids, sums, float(idf @ idf))
+        return self._finish([text], [ids], sums[None], np.array([idf @ idf], np.float32))[0]
 
     def analyse_many(self, texts: Sequence[str]) -> list[tuple[Prediction, Features]]:
         """The same for several texts."""
@@ -150,9 +150,8 @@ class HybridModel:
         rows = self.vocabulary.rows(text, language=language)
         if not rows:
             return np.zeros(self.embeddings.values.shape[1], np.float32)
-        vector: Floats = self.embeddings.scales.take(rows) @ self.embeddings.values.take(rows, axis=0).astype(
-            np.float32
-        )
+        found = self.embeddings.values.take(rows, axis=0).astype(np.float32)
+        vector: Floats = self.embeddings.scales.take(rows) @ found
         return vector / np.float32(max(float(vector @ vector) ** 0.5, 1e-9))
 
     def _analyse_batch(self, texts: Sequence[str]) -> list[tuple[Prediction, Features]]:
@@ -164,81 +163,99 @@ class HybridModel:
                 continue
             first = np.concatenate(([0], np.flatnonzero(rows[1:] != rows[:-1]) + 1))
             idf = self.idf.take(ids)
-            weighted = self.ngrams.values.take(ids, axis=0) * idf[:, None]
-            sums[rows[first]] += np.add.reduceat(weighted, first, axis=0)
+            last = [*first[1:].tolist(), len(ids)]
+            for row, begin, end in zip(rows[first].tolist(), first.tolist(), last, strict=True):
+                own = ids[begin:end]
+                sums[row] += idf[begin:end] @ self.ngrams.values.take(own, axis=0).astype(np.float32)
+                parts[row].append(own)
             squares[rows[first]] += np.add.reduceat(idf * idf, first)
-            for row, part in zip(rows[first].tolist(), np.split(ids, first[1:]), strict=True):
-                parts[row].append(part)
+        ids_of = [np.concatenate(own) if own else np.zeros(0, np.int64) for own in parts]
+        return self._finish(texts, ids_of, sums, squares)
+
+    def _finish(
+        self, texts: Sequence[str], ids: Sequence[NDArray[np.int64]], sums: Floats, squares: Floats
+    ) -> list[tuple[Prediction, Features]]:
+        """Both halves into predictions.
+
+        Args:
+            sums: n-gram weights times idf, unscaled, (n_texts, n_columns).
+            squares: summed squares of idf, (n_texts,).
+        """
+        spelled: Floats = sums * self.ngrams.scales / np.sqrt(np.maximum(squares, np.float32(1e-6)))[:, None]
+        languages = self._languages(spelled)
+        vectors = [self.embed(text, language=language) for text, language in zip(texts, languages, strict=True)]
+        meant = np.stack(vectors) @ self.weights
+        agreed = np.empty((len(texts), len(_MIXED)), bool)
+        scores = spelled + meant + self.bias
+        for place, name in enumerate(_MIXED):
+            head = self.heads[name]
+            columns = head.columns
+            same = spelled[:, columns].argmax(axis=1) == meant[:, columns].argmax(axis=1)
+            agreed[:, place] = same
+            scores[:, columns] /= np.where(same, head.temperature, head.doubtful_temperature)[:, None]
+            scores[:, columns] -= scores[:, columns].max(axis=1, keepdims=True)
+        signals = self.heads["signals"]
+        scores[:, signals.columns] /= signals.temperature
+        chances = np.exp(np.clip(scores, -60.0, 60.0)).astype(np.float64)
+        chances[:, signals.columns] /= 1.0 + chances[:, signals.columns]
+        for name in _MIXED:
+            columns = self.heads[name].columns
+            chances[:, columns] /= chances[:, columns].sum(axis=1, keepdims=True)
         return [
-            self._finish(text, np.concatenate(own) if own else np.zeros(0, np.int64), sums[row], float(squares[row]))
-            for row, (text, own) in enumerate(zip(texts, parts, strict=True))
+            (self._prediction(language, row, together), Features(own, language, vector))
+            for language, row, together, own, vector in zip(
+                languages, chances.tolist(), agreed[:, 0].tolist(), ids, vectors, strict=True
+            )
         ]
 
-    def _finish(self, text: str, ids: NDArray[np.int64], sums: Floats, square: float) -> tuple[Prediction, Features]:
-        spelled = sums * (self.ngrams.scales / np.float32(max(square, 1e-6) ** 0.5))
-        language = self._language(
-            (spelled[self.heads["language"].columns] + self.bias[self.heads["language"].columns]).tolist()
-        )
-        embedding = self.embed(text, language=language)
-        meant = embedding @ self.weights
-        return (
-            self._prediction(language, spelled.tolist(), meant.tolist(), (spelled + meant + self.bias).tolist()),
-            Features(ids, language, embedding),
-        )
-
-    def _language(self, scores: list[float]) -> str | None:
+    def _languages(self, spelled: Floats) -> list[str | None]:
         head = self.heads["language"]
-        probabilities = calibrate_one(scores, head.temperature)
-        best = max(probabilities)
-        return head.labels[probabilities.index(best)] if best >= LANGUAGE_PROBABILITY else None
+        scores = (spelled[:, head.columns] + self.bias[head.columns]).astype(np.float64)
+        probabilities = calibrate(scores, head.temperature)
+        best, sure = probabilities.argmax(axis=1).tolist(), probabilities.max(axis=1).tolist()
+        return [
+            head.labels[place] if chance >= LANGUAGE_PROBABILITY else None
+            for place, chance in zip(best, sure, strict=True)
+        ]
 
-    def _prediction(
-        self, language: str | None, spelled: list[float], meant: list[float], scores: list[float]
-    ) -> Prediction:
-        category, agree = _answers(self.heads["category"], spelled, meant, scores)
-        best = max(category, key=category.__getitem__)
+    def _prediction(self, language: str | None, chances: list[float], agreed: bool) -> Prediction:
+        categories = self.heads["category"]
+        likely = chances[categories.columns]
         signals = self.heads["signals"]
-        chances = {
-            Signal(label): round(chance, 4)
-            for label, score in zip(signals.labels, scores[signals.columns], strict=True)
-            if (chance := sigmoid(score / signals.temperature)) >= REPORTED
-        }
         return Prediction(
             model=self.name,
-            probabilities=category,
+            probabilities=dict(zip(categories.labels, likely, strict=True)),
             language=language,
-            subcategory=self._subcategory(best, scores),
-            signals=chances,
-            urgency=_opinion(_answers(self.heads["urgency"], spelled, meant, scores)[0]),
-            decision=_opinion(_answers(self.heads["decision"], spelled, meant, scores)[0]),
-            agreed=agree,
+            subcategory=self._subcategory(categories.labels[likely.index(max(likely))], chances),
+            signals={
+                Signal(label): round(chance, 4)
+                for label, chance in zip(signals.labels, chances[signals.columns], strict=True)
+                if chance >= REPORTED
+            },
+            urgency=_opinion(self.heads["urgency"], chances),
+            decision=_opinion(self.heads["decision"], chances),
+            agreed=agreed,
         )
 
-    def _subcategory(self, category: str, scores: list[float]) -> str | None:
+    def _subcategory(self, category: str, chances: list[float]) -> str | None:
         head = self.heads["subcategory"]
         inside = [
-            (score, label)
-            for score, label in zip(scores[head.columns], head.labels, strict=True)
-            if label.startswith(f"{category}/")
+            (chance, label)
+            for chance, label in zip(chances[head.columns], head.labels, strict=True)
+            if label.startswith(category)
         ]
         return max(inside)[1].partition("/")[2] if inside else None
 
 
-def _answers(
-    head: Head, spelled: list[float], meant: list[float], scores: list[float]
-) -> tuple[dict[str, float], bool]:
-    """Probabilities by label, and whether both halves name the same one."""
-    one, other = spelled[head.columns], meant[head.columns]
-    agree = one.index(max(one)) == other.index(max(other))
-    temperature = head.temperature if agree else head.doubtful_temperature
-    return dict(zip(head.labels, calibrate_one(scores[head.columns], temperature), strict=True)), agree
+_MIXED: Final = ("category", "subcategory", "urgency", "decision")
+"""Heads whose probabilities sum to 1 and are softened where the halves differ; `agreed` is said of the first."""
 
 
-def _opinion(probabilities: Mapping[str, float]) -> Opinion:
+def _opinion(head: Head, chances: list[float]) -> Opinion:
     """The highest level that is reached more likely than not; levels ascend."""
-    levels = list(probabilities)
-    level, reached = levels[-1], 0.0
-    while reached < 0.5 and levels:
-        level = levels.pop()
-        reached += probabilities[level]
-    return Opinion(level, round(min(reached, 1.0), 4))
+    reached = 0.0
+    for label, chance in zip(reversed(head.labels), reversed(chances[head.columns]), strict=True):
+        reached += chance
+        if reached >= 0.5:
+            return Opinion(label, round(min(reached, 1.0), 4))
+    return Opinion(head.labels[0], 1.0)
