@@ -49,7 +49,7 @@ class LocalModel:
             return replace(prediction, language=None, abstained=Abstention.UNSUPPORTED_LANGUAGE)
         if categories is not None:
             return categories.predict(prediction, features)
-        if prediction.language is None and not features.embedding.any() and not any(map(str.isalpha, text)):
+        if not any(map(str.isalpha, text)):
             return replace(prediction, abstained=Abstention.NO_WORDS)
         return prediction
 

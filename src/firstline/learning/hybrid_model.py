@@ -181,7 +181,7 @@ class HybridModel:
             sums: n-gram weights times idf, unscaled, (n_texts, n_columns).
             squares: summed squares of idf, (n_texts,).
         """
-        spelled: Floats = sums * self.ngrams.scales / np.sqrt(np.maximum(squares, np.float32(1e-6)))[:, None]
+        spelled = sums * self.ngrams.scales / np.sqrt(np.maximum(squares, 1e-6))[:, None]
         languages = self._languages(spelled)
         vectors = [self.embed(text, language=language) for text, language in zip(texts, languages, strict=True)]
         meant = np.stack(vectors) @ self.weights
@@ -208,7 +208,7 @@ class HybridModel:
             )
         ]
 
-    def _languages(self, spelled: Floats) -> list[str | None]:
+    def _languages(self, spelled: NDArray[np.floating]) -> list[str | None]:
         head = self.heads["language"]
         scores = (spelled[:, head.columns] + self.bias[head.columns]).astype(np.float64)
         probabilities = calibrate(scores, head.temperature)
