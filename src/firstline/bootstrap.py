@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 
 import orjson
 
-from firstline.adapters.local_model import load_local_model
+from firstline.adapters.local_model import LocalModel, load_local_model
 from firstline.adapters.memory_limiter import MemoryLimiter
 from firstline.adapters.plan_files import Catalogues, load_catalogues
 from firstline.adapters.rule_files import read_rules
@@ -25,16 +25,19 @@ from firstline.adapters.sql.sqlite_writer import SqliteWriter
 from firstline.adapters.sql.store_probe import StoreProbe
 from firstline.adapters.system import SystemClock, SystemIdentities, return_memory
 from firstline.adapters.telemetry import Metrics, fault_fields, open_log
+from firstline.adapters.trainer import ProcessTrainer
 from firstline.core.policy import Policy
 from firstline.core.rules import RuleBook
-from firstline.ports.classifier import Classifier
 from firstline.ports.clock import Clock, Identities
 from firstline.ports.journal import Journal
 from firstline.ports.limiter import Limiter
 from firstline.ports.storage import EmailTaken, Storage, StorageUnavailable
+from firstline.ports.trainer import Trainer
 from firstline.settings import Environment, Settings
 from firstline.usecases.access import ANONYMOUS, DEMO_ACCOUNTS, Access
 from firstline.usecases.accounts import Accounts
+from firstline.usecases.categories import Categories
+from firstline.usecases.in_force import AccountsInForce
 from firstline.usecases.keys import Keys
 from firstline.usecases.rules import RulesInForce
 from firstline.usecases.tickets import Keeping, Triage
@@ -61,6 +64,7 @@ class App:
     access: Access
     accounts: Accounts
     keys: Keys
+    categories: Categories
     triage: Triage
     rules: RulesInForce
     metrics: Metrics
@@ -76,7 +80,7 @@ class App:
 class Engine:
     """What decides, without anything that stores."""
 
-    classifier: Classifier
+    classifier: LocalModel
     rules: RulesInForce
     book: RuleBook
     policy: Policy
@@ -177,12 +181,14 @@ def build(settings: Settings) -> App:
         raise
     clock, identities = SystemClock(), SystemIdentities()
     log = open_log(settings.log_level)
-    access_box: list[Access] = []
-    writer = SqliteWriter(database, on_foreign_change=lambda: access_box[0].forget())
+    writer = SqliteWriter(database, on_foreign_change=lambda: forget())
     storage = SqlStorage(database, writer.run)
     access = Access(storage, clock=clock)
-    access_box.append(access)
     background: list[asyncio.Task[None]] = []
+
+    def forget() -> None:
+        access.forget()
+        app.categories.in_force.forget()
 
     async def start() -> None:
         writer.start()
@@ -199,6 +205,7 @@ def build(settings: Settings) -> App:
         for task in background:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await app.categories.in_force.close()
         await writer.close()
         database.dispose()
         lock.close()
@@ -209,6 +216,7 @@ def build(settings: Settings) -> App:
         journal=writer,
         storage=storage,
         access=access,
+        trainer=ProcessTrainer(engine.classifier, model_file=settings.model_file),
         clock=clock,
         identities=identities,
         log=log,
@@ -228,6 +236,7 @@ def assemble(
     journal: Journal,
     storage: Storage,
     access: Access,
+    trainer: Trainer,
     clock: Clock,
     identities: Identities,
     log: Any,
@@ -240,9 +249,16 @@ def assemble(
     accounts = Accounts(storage, clock, identities)
     metrics = Metrics()
 
-    def on_fault(error: BaseException) -> None:
-        metrics.faults.labels("triage").inc()
-        log.error("fault", route="triage", **fault_fields(error))
+    def on_fault(route: str) -> Callable[[BaseException], None]:
+        def tell(error: BaseException) -> None:
+            metrics.faults.labels(route).inc()
+            log.error("fault", route=route, **fault_fields(error))
+
+        return tell
+
+    in_force = AccountsInForce(
+        accounts, trainer, model=engine.classifier.name, policy=engine.policy, on_fault=on_fault("train")
+    )
 
     triage = Triage(
         journal=journal,
@@ -252,7 +268,8 @@ def assemble(
         clock=clock,
         identities=identities,
         keeping=Keeping(settings.history, settings.history_text),
-        on_fault=on_fault,
+        in_force=in_force,
+        on_fault=on_fault("triage"),
     )
     metrics.build.info({"model": triage.model, "rules": triage.rules.content_hash[:16]})
     return App(
@@ -267,6 +284,7 @@ def assemble(
         access=access,
         accounts=accounts,
         keys=Keys(accounts, access.forget),
+        categories=Categories(accounts, trainer, in_force, engine.classifier.name),
         triage=triage,
         rules=engine.rules,
         metrics=metrics,

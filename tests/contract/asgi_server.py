@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from firstline import bootstrap
+from firstline.adapters.trainer import DirectTrainer
 from firstline.bootstrap import App, Engine
 from firstline.core.api_key import KeyKind, Scope
 from firstline.core.policy import Policy
@@ -48,6 +49,7 @@ class Server:
         self.settings = load_settings(env_file=None, **given)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(bootstrap, "SystemClock", lambda: self.clock)
+            patch.setattr(bootstrap, "ProcessTrainer", lambda model, **_: DirectTrainer(model))
             if not (self.settings.rules_dir or self.settings.model_file):
                 policy = Policy(self.settings.low_confidence_threshold, self.settings.review_probability)
                 same = Engine(engine.classifier, engine.rules, engine.book, policy)
@@ -163,6 +165,10 @@ class Server:
     def post(self, path: str, body: Any = None, **given: Any) -> httpx.Response:
         """POST."""
         return self.call("POST", path, body=body, **given)
+
+    def put(self, path: str, body: Any = None, **given: Any) -> httpx.Response:
+        """PUT."""
+        return self.call("PUT", path, body=body, **given)
 
     def key(
         self,

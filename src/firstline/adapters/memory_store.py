@@ -152,7 +152,11 @@ class MemoryStore:
         return _newest(self.account_categories, account_id)
 
     async def put_categories(self, row: CategoriesRow, *, expected: str | None, audit: AuditEntry) -> CategoriesRow:
-        return self._put(self.account_categories, row, expected, audit)
+        stored = self._put(self.account_categories, row, expected, audit)
+        for place, other in self.account_categories.items():
+            if other.account_id == row.account_id and other.version != row.version:
+                self.account_categories[place] = replace(other, trained=b"")
+        return stored
 
     async def retrain_categories(self, row: CategoriesRow) -> bool:
         found = _newest(self.account_categories, row.account_id)

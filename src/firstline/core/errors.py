@@ -89,6 +89,12 @@ EMAIL_TAKEN: Final = PublicError(
     "Email already registered",
     "Use the key of this account, or ask an operator for a new one.",
 )
+VERSION_CHANGED: Final = PublicError(
+    "version_changed",
+    412,
+    "Another version is in force",
+    "Read the version in force, apply your change to it, and send it again with its version.",
+)
 RATE_LIMITED: Final = PublicError(
     "rate_limited", 429, "Rate limit exceeded", "Wait until the window opens again, or move to a larger plan."
 )
@@ -103,6 +109,12 @@ STORE_UNAVAILABLE: Final = PublicError(
     503,
     "Service unavailable",
     "The verdict could not be stored, so none was given. Try again soon.",
+)
+TRAINING_FAILED: Final = PublicError(
+    "training_failed",
+    503,
+    "Training failed",
+    "The categories could not be trained, and those that were in force still are. Try again in a minute.",
 )
 INTERNAL_ERROR: Final = PublicError(
     "internal_error",

@@ -99,7 +99,7 @@ class CategoriesRow:
         created_at_us: when it came into force, for the last time if it did so more than once.
         body: `core.categories.to_data` as JSON.
         model: name of the model that it was trained on; empty for the shipped ones.
-        trained: `learning.custom.dump_custom`; empty for the shipped ones.
+        trained: `learning.custom.dump_custom`; empty for the shipped ones, and for versions no longer in force.
     """
 
     account_id: str
@@ -180,7 +180,7 @@ class Storage(Protocol):
         ...
 
     async def put_categories(self, row: CategoriesRow, *, expected: str | None, audit: AuditEntry) -> CategoriesRow:
-        """Put a version in force; all earlier ones are kept.
+        """Put a version in force; all earlier ones are kept, without their trained bytes.
 
         Args:
             expected: the version that must be in force until then, or None for any.

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
@@ -14,10 +14,12 @@ from firstline.core.plans import Granted, Plan, window_bounds
 from firstline.core.policy import Policy
 from firstline.core.rules import RuleBook
 from firstline.core.verdict import Prediction, Reason, Verdict, evidence_to_data
+from firstline.learning.custom import CustomModel
 from firstline.ports.classifier import Classifier
 from firstline.ports.clock import Clock, Identities
 from firstline.ports.journal import CounterDelta, Journal, KeyUse, Record, TicketRow, VerdictRow
 from firstline.usecases.access import Caller
+from firstline.usecases.in_force import AccountsInForce, InForce
 
 SLICE_TICKETS: Final = 16
 SLICE_CHARACTERS: Final = 2_500
@@ -28,6 +30,11 @@ LONG_TEXT: Final = 1_000
 
 RECORD_TICKETS: Final = 32
 """A batch is stored in records of so many tickets, so that nobody's commit waits for all of it."""
+
+PENDING: Final = Reason(
+    "categories_pending",
+    "The account's own categories are being trained for the model in use; until then the default ones answer.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +77,32 @@ class _Predictions:
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
-        self._waiting: list[tuple[str, asyncio.Future[Prediction]]] = []
+        self._waiting: list[tuple[str, CustomModel | None, asyncio.Future[Prediction]]] = []
 
-    async def predict(self, text: str) -> Prediction:
+    async def predict(self, text: str, categories: CustomModel | None) -> Prediction:
         """Raises: whatever the classifier raises for this text."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._answer)
         future: asyncio.Future[Prediction] = loop.create_future()
-        self._waiting.append((text, future))
+        self._waiting.append((text, categories, future))
         return await future
 
     def _answer(self) -> None:
         waiting, self._waiting = self._waiting, []
         if len(waiting) > 1:
             with contextlib.suppress(Exception):  # each is then asked for alone, so that only the one at fault fails
-                found = self._classifier.predict_many([text for text, _ in waiting])
-                for (_, future), prediction in zip(waiting, found, strict=True):
+                found = self._classifier.predict_many(
+                    [text for text, _, _ in waiting], [categories for _, categories, _ in waiting]
+                )
+                for (_, _, future), prediction in zip(waiting, found, strict=True):
                     if not future.done():
                         future.set_result(prediction)
-        for text, future in waiting:
+        for text, categories, future in waiting:
             if future.done():
                 continue
             try:
-                future.set_result(self._classifier.predict(text))
+                future.set_result(self._classifier.predict(text, categories))
             except Exception as error:  # handed to the one who waits for it
                 future.set_exception(error)
 
@@ -101,8 +110,8 @@ class _Predictions:
 class Triage:
     """Decides on messages and stores what it decided.
 
-    A verdict is returned only once its record is durable. `rules` and `policy` may be replaced at any time; a
-    message is decided under one version of each.
+    A verdict is returned only once its record is durable. `rules` may be replaced at any time, and so may what is in
+    force for an account; a message is decided under one version of each.
     """
 
     def __init__(
@@ -115,9 +124,12 @@ class Triage:
         clock: Clock,
         identities: Identities,
         keeping: Keeping,
+        in_force: AccountsInForce | None = None,
         on_fault: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         """Args:
+        policy: of whoever sets nothing of their own.
+        in_force: what accounts have set; None where there are no accounts.
         on_fault: told of every error of our own that an answer hides.
         """
         self._journal = journal
@@ -129,40 +141,47 @@ class Triage:
         self._on_fault = on_fault
         self.rules = rules
         self.policy = policy
-        self._policy_hash = policy.content_hash
+        self._in_force = in_force
+        self._shared = InForce(policy, policy.content_hash)
 
     @property
     def model(self) -> str:
         """Name of the model in use."""
         return self._classifier.name
 
-    def decide(self, message: Message) -> Verdict:
-        """Decide without storing anything."""
-        return self._settle(message, self._classifier.predict(message.text), self.rules)
+    def decide(self, message: Message, under: InForce | None = None) -> Verdict:
+        """Decide without storing anything, under what is in force for an account if given."""
+        under = under or self._shared
+        return self._settle(message, self._classifier.predict(message.text, under.model), self.rules, under)
 
-    def decide_many(self, messages: Sequence[Message]) -> list[Verdict]:
+    def decide_many(self, messages: Sequence[Message], under: InForce | None = None) -> list[Verdict]:
         """Decide on several messages at once without storing anything."""
-        rules = self.rules
-        predictions = self._classifier.predict_many([message.text for message in messages])
+        rules, under = self.rules, under or self._shared
+        predictions = self._classifier.predict_many(
+            [message.text for message in messages], [under.model] * len(messages)
+        )
         return [
-            self._settle(message, prediction, rules) for message, prediction in zip(messages, predictions, strict=True)
+            self._settle(message, prediction, rules, under)
+            for message, prediction in zip(messages, predictions, strict=True)
         ]
 
     async def triage(self, message: Message, *, caller: Caller, charge: Charge, received_at_us: int) -> Triaged:
         """Decide on one message and store the verdict.
 
-        Raises: JournalUnavailable when it cannot be stored; whatever a bug raises.
+        Raises: JournalUnavailable when it cannot be stored, StorageUnavailable when it cannot be read what the
+            account has set; whatever a bug raises.
         """
-        verdict = await self._decide_aside(message)
+        verdict = await self._decide_aside(message, await self._under(caller))
         return await self._store(message, verdict, caller, charge, received_at_us)
 
     async def triage_safely(self, message: Message, *, caller: Caller, charge: Charge, received_at_us: int) -> Triaged:
         """The same, but a fault of our own gives an escalated verdict for manual review instead of an error.
 
-        Raises: JournalUnavailable when it cannot be stored.
+        Raises: JournalUnavailable, StorageUnavailable.
         """
+        under = await self._under(caller)
         try:
-            verdict = await self._decide_aside(message)
+            verdict = await self._decide_aside(message, under)
         except Exception as error:  # whatever it was, no message may be lost to it
             self._on_fault(error)
             verdict = emergency_verdict()
@@ -176,17 +195,18 @@ class Triage:
         The request is charged in the last record. When storing fails, some verdicts may be in the history that were
         never answered.
 
-        Raises: JournalUnavailable when they cannot be stored.
+        Raises: JournalUnavailable when they cannot be stored, StorageUnavailable.
         """
+        under = await self._under(caller)
         outcomes: list[Triaged | Failed] = []
         tickets: list[TicketRow] = []
         verdicts: list[VerdictRow] = []
         stored: list[asyncio.Task[None]] = []
         for part in _slices(messages):
             if any(len(message.text) > LONG_TEXT for message in part):
-                decided = await asyncio.to_thread(self.decide_each, part)
+                decided = await asyncio.to_thread(self.decide_each, part, under)
             else:
-                decided = self.decide_each(part)
+                decided = self.decide_each(part, under)
             for message, verdict in zip(part, decided, strict=True):
                 ticket_id = self._identities.new_id()
                 if verdict is None:
@@ -217,38 +237,47 @@ class Triage:
         )
         return outcomes
 
-    async def _decide_aside(self, message: Message) -> Verdict:
+    async def _under(self, caller: Caller) -> InForce:
+        if self._in_force is None:
+            return self._shared
+        account_id = caller.account.id
+        return self._in_force.cached(account_id) or await self._in_force.of(account_id)
+
+    async def _decide_aside(self, message: Message, under: InForce) -> Verdict:
         """Decide together with what else is waiting; a long text in a thread, so that nobody waits for it."""
         if len(message.text) > LONG_TEXT:
-            return await asyncio.to_thread(self.decide, message)
-        prediction = await self._predictions.predict(message.text)
-        return self._settle(message, prediction, self.rules)
+            return await asyncio.to_thread(self.decide, message, under)
+        prediction = await self._predictions.predict(message.text, under.model)
+        return self._settle(message, prediction, self.rules, under)
 
-    def decide_each(self, messages: Sequence[Message]) -> list[Verdict | None]:
+    def decide_each(self, messages: Sequence[Message], under: InForce | None = None) -> list[Verdict | None]:
         """Decide on several messages without storing anything; None for one that our own code fails on."""
         try:
-            return list(self.decide_many(messages))
+            return list(self.decide_many(messages, under))
         except Exception:  # find the one that cannot be decided, and decide on the others
             found: list[Verdict | None] = []
             for message in messages:
                 try:
-                    found.append(self.decide(message))
+                    found.append(self.decide(message, under))
                 except Exception as error:  # this one
                     self._on_fault(error)
                     found.append(None)
             return found
 
-    def _settle(self, message: Message, prediction: Prediction, rules: RuleBook) -> Verdict:
+    def _settle(self, message: Message, prediction: Prediction, rules: RuleBook, under: InForce) -> Verdict:
         facts = facts_of(message)
         matches = rules.evaluate(message.text, facts, language=prediction.language)
-        return settle(
+        verdict = settle(
             facts,
             matches,
             prediction,
-            self.policy,
+            under.policy,
             rules_hash=rules.content_hash,
-            policy_hash=self._policy_hash,
+            policy_hash=under.policy_hash,
         )
+        if under.pending:
+            return replace(verdict, needs_review=True, reasons=(*verdict.reasons, PENDING))
+        return verdict
 
     async def _store(
         self, message: Message, verdict: Verdict, caller: Caller, charge: Charge, received_at_us: int

@@ -28,13 +28,13 @@ class Scripted:
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def predict(self, text: str) -> Prediction:
+    def predict(self, text: str, categories: object = None) -> Prediction:
         self.asked.append(1)
         if "poison" in text:
             raise RuntimeError("a bug")
         return Prediction(self.name, {"Other": 0.9, "Network Issue": 0.1}, "en")
 
-    def predict_many(self, texts: Sequence[str]) -> list[Prediction]:
+    def predict_many(self, texts: Sequence[str], categories: object = None) -> list[Prediction]:
         self.asked.append(len(texts))
         if any("poison" in text for text in texts):
             raise RuntimeError("a bug")

@@ -28,6 +28,8 @@ def put(connection: Connection, table: Table, row: Mapping[str, Any], *, expecte
         row = {**row, "created_at_us": max(row["created_at_us"], found[1] + 1)}
     same = (table.c.account_id == row["account_id"], table.c.version == row["version"])
     connection.execute(delete(table).where(*same))
+    if "trained" in table.c:  # an earlier version is trained again if it comes back
+        connection.execute(update(table).where(table.c.account_id == row["account_id"]).values(trained=b""))
     connection.execute(insert(table).values(**row))
     return row
 

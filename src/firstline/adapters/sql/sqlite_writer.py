@@ -105,6 +105,7 @@ class SqliteWriter:
     def start(self) -> None:
         """Begin writing; call from the event loop that will await `append`."""
         self._loop = asyncio.get_running_loop()
+        self._wake.set()  # connect at once: a change by another process counts from then on
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -164,6 +165,7 @@ class SqliteWriter:
                 if connection is None and (self._queue or not self._closing):
                     with storage_errors():
                         connection = self._connect()
+                        self._poll(connection)
             except StorageUnavailable as error:
                 self._fail(self._take(MAX_QUEUED), str(error))
             if connection is not None:

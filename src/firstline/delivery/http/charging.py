@@ -1,6 +1,7 @@
 """A charged request from key to answer: authenticate, count, work; refund what was refused; tell the limits."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from firstline.core.plans import MICROSECONDS, Denied, Plan, Window, WindowUse, 
 from firstline.core.taxonomy import Contract
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.replies import ErrorReply
+from firstline.ports.limiter import UsageUnknown
 from firstline.usecases.access import Caller
 from firstline.usecases.tickets import Charge
 
@@ -66,6 +68,25 @@ async def charged(
         for name, value in limit_headers(charge.plan, charge.granted.uses).items()
     )
     return response
+
+
+async def uncharged(request: Request, *, app: App, callers: Callers) -> Caller:
+    """The caller of a request that spends no quota, only the burst of the ticket classifier's plan.
+
+    Raises: ErrorReply 401, 429 over the burst limit, 503 when the key cannot be looked up.
+    """
+    caller = await callers.identify(request)
+    plan = replace(callers.plan(caller, Contract.CLASSIFIER), limits={})
+    now_us = app.clock.now_us()
+    try:
+        outcome = await app.limiter.charge(caller.account.id, plan, now_us=now_us)
+    except UsageUnknown:  # a burst limit fails open
+        app.metrics.store_failures.inc()
+        return caller
+    if isinstance(outcome, Denied):
+        app.metrics.denials.labels(plan.catalogue.value, outcome.full.window.value).inc()
+        raise denied(outcome, plan, now_us=now_us)
+    return caller
 
 
 def denied(outcome: Denied, plan: Plan, *, now_us: int) -> ErrorReply:

@@ -77,7 +77,7 @@ class ClassifierV1:
         )
         try:
             done = await self._app.triage.triage(message, caller=caller, charge=charge, received_at_us=received_at_us)
-        except JournalUnavailable:
+        except (JournalUnavailable, StorageUnavailable):
             raise self._store_failed() from None
         count(self._app.metrics, Contract.CLASSIFIER, done.verdict, known=self._known)
         return json_reply(
@@ -113,7 +113,7 @@ class ClassifierV1:
                     messages, caller=caller, charge=charge, received_at_us=received_at_us
                 )
             )
-        except JournalUnavailable:
+        except (JournalUnavailable, StorageUnavailable):
             raise self._store_failed() from None
         results: list[dict[str, Any]] = []
         for number, entry in enumerate(checked, start=1):

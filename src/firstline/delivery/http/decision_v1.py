@@ -64,7 +64,7 @@ class DecisionV1:
             done = await self._app.triage.triage_safely(
                 message, caller=caller, charge=charge, received_at_us=received_at_us
             )
-        except JournalUnavailable:
+        except (JournalUnavailable, StorageUnavailable):
             self._app.metrics.store_failures.inc()
             raise ErrorReply(STORE_UNAVAILABLE) from None
         verdict = done.verdict

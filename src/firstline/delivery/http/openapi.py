@@ -3,7 +3,7 @@
 from inspect import Parameter, Signature
 from typing import Any
 
-from fastapi import Path, Security
+from fastapi import Header, Path, Security
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
@@ -11,6 +11,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 
 from firstline import __version__
 from firstline.delivery.http.routes import RouteSpec
+from firstline.delivery.http.schemas import ProblemBody
 
 _DESCRIPTION = (
     "Triage for customer messages: category, priority, decision, churn risk, an honest probability, and why. "
@@ -26,10 +27,11 @@ _REASONS = {
     404: "Not found.",
     408: "The body came too slowly.",
     409: "Already there.",
+    412: "Another version is in force than If-Match names.",
     413: "The body is too large.",
     422: "Malformed JSON or a field at fault.",
     429: "Over a limit; see Retry-After.",
-    503: "The verdict cannot be stored.",
+    503: "The store cannot be used, or training failed.",
 }
 
 
@@ -42,10 +44,15 @@ def openapi_document(table: list[RouteSpec]) -> dict[str, Any]:
         routes=[_documented(spec) for spec in table if spec.listed],
         license_info={"name": "MIT", "identifier": "MIT"},
     )
-    for spec in table:
-        if spec.listed and 422 not in spec.errors:
+    for spec in [spec for spec in table if spec.listed]:
+        responses = document["paths"][spec.path][spec.method.lower()]["responses"]
+        if 422 not in spec.errors:
             # FastAPI documents 422 for every route with a body; these answer 400.
-            document["paths"][spec.path][spec.method.lower()]["responses"].pop("422", None)
+            responses.pop("422", None)
+        for status, model in spec.errors.items():
+            if model is ProblemBody:
+                content = responses[str(status)]["content"]
+                content["application/problem+json"] = content.pop("application/json")
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
     return document
@@ -58,6 +65,15 @@ def _documented(spec: RouteSpec) -> APIRoute:
             parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=Security(scheme), annotation=Any))
     if "{key_id}" in spec.path:
         parameters.append(Parameter("key_id", Parameter.KEYWORD_ONLY, default=Path(max_length=100), annotation=str))
+    if 412 in spec.errors:
+        parameters.append(
+            Parameter(
+                "if_match",
+                Parameter.KEYWORD_ONLY,
+                default=Header(alias="If-Match", default=None, description="The version that must be in force."),
+                annotation=str | None,
+            )
+        )
     if spec.takes is not None:
         parameters.append(Parameter("body", Parameter.KEYWORD_ONLY, annotation=spec.takes))
 

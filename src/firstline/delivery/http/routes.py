@@ -13,6 +13,7 @@ from firstline.delivery.http import schemas
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.classifier_v1 import ClassifierV1
 from firstline.delivery.http.decision_v1 import DecisionV1
+from firstline.delivery.http.own_settings_v1 import OwnSettingsV1
 from firstline.delivery.http.pages import Pages
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -47,6 +48,7 @@ class RouteSpec:
 
 _CLASSIFIER: Final = "Ticket classifier"
 _DECISION: Final = "Decision"
+_OWN: Final = "Your account"
 _SERVICE: Final = "Service"
 
 
@@ -57,7 +59,8 @@ def _errors(model: type[BaseModel], *statuses: int) -> dict[int, type[BaseModel]
 def route_table(app: App, callers: Callers) -> list[RouteSpec]:
     """Every route of the server; the hot ones first."""
     classifier, decision, pages = ClassifierV1(app, callers), DecisionV1(app, callers), Pages(app)
-    a, b = schemas.ClassifierErrorBody, schemas.DecisionErrorBody
+    own = OwnSettingsV1(app, callers)
+    a, b, c = schemas.ClassifierErrorBody, schemas.DecisionErrorBody, schemas.ProblemBody
     faults = {422: schemas.ValidationBody}
     return [
         RouteSpec(
@@ -104,6 +107,22 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
         RouteSpec(
             "POST", "/v1/keys/create", decision.create_key, _DECISION, schemas.CreateKeyRequest, schemas.CreateKeyBody,
             201, {**_errors(b, 401, 403, 408, 413, 429, 503), **faults}, secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/categories", own.categories, _OWN, None, schemas.CategoriesBody,
+            errors=_errors(c, 401, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "PUT", "/v1/categories", own.put_categories, _OWN, schemas.CategoriesRequest, schemas.CategoriesBody,
+            errors=_errors(c, 400, 401, 408, 412, 413, 422, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/thresholds", own.thresholds, _OWN, None, schemas.ThresholdsBody,
+            errors=_errors(c, 401, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "PUT", "/v1/thresholds", own.put_thresholds, _OWN, schemas.ThresholdsRequest, schemas.ThresholdsBody,
+            errors=_errors(c, 400, 401, 408, 412, 413, 422, 429, 503), secured=True,
         ),
         RouteSpec("GET", "/", pages.root, _SERVICE, None, schemas.RootBody),
         RouteSpec(
