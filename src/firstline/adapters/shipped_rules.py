@@ -13,7 +13,8 @@ import orjson
 from firstline.adapters.rule_files import builtin_rules
 from firstline.core.rules import CompiledRules, Conditions, Effects, Rule, compile_rules, content_hash_of, pack_rules
 from firstline.core.taxonomy import Channel, Decision, Priority, Signal, UserPlan
-from firstline.core.term_table import TermArrays, TermTable
+from firstline.core.term_arrays import TermArrays
+from firstline.core.term_table import TermTable
 
 PACKED_NAME: Final = "packed.bin"
 

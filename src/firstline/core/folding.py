@@ -38,7 +38,7 @@ _CJK: Final = (
 _HANGUL: Final = "\u1100-\u11ff\uac00-\ud7af"
 _HANGUL_CHARACTER: Final = re.compile(rf"[{_HANGUL}]")
 _CJK_CHARACTER: Final = re.compile(rf"[{_CJK}]")
-_SCRIPT_CHANGE: Final = re.compile(rf"(?<=[a-z0-9])(?=[{_HANGUL}])|(?<=[{_HANGUL}])(?=[a-z0-9])")
+_SCRIPT_CHANGE: Final = re.compile(rf"(?<=[^\W{_HANGUL}])(?=[{_HANGUL}])|(?<=[{_HANGUL}])(?=[^\W{_HANGUL}])")
 _HAS_EAST_ASIAN: Final = re.compile(rf"[{_CJK}{_HANGUL}]")
 
 # What a disguise looks like. A sign stands for a letter only where a letter is beside it.
@@ -309,20 +309,13 @@ def _read_latin(word: re.Match[str]) -> str:
 class Trace:
     """The way back from folded words to the original text; worked out once per text, and only when it is needed."""
 
-    __slots__ = ("_ends", "_starts", "_text")
+    __slots__ = ("_ends", "_lined_up", "_starts", "_text")
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._starts: list[int] = []
+        self._text: Final = text
+        self._starts: list[int] | None = None
         self._ends: list[int] = []
-        if text.isascii():
-            self._starts = [position for position, character in enumerate(text) if character.isalnum()]
-            self._ends = [position + 1 for position in self._starts]
-            return
-        for position, cluster in _clusters(text):
-            letters = _letters_of_character(cluster) if len(cluster) == 1 else _letters_in(words_of(fold(cluster)))
-            self._starts.extend([position] * letters)
-            self._ends.extend([position + len(cluster)] * letters)
+        self._lined_up: tuple[str, bool] = ("", False)
 
     def locate(self, view: View, start: int, end: int) -> tuple[int, int]:
         """Trace a span of `view.words` back to the original.
@@ -333,20 +326,43 @@ class Trace:
         Returns: half-open range of code points of the original; the whole text when the way back is not certain,
             so that a match is never lost for want of its place.
         """
+        starts = self._work_out() if self._starts is None else self._starts
         words = view.words
-        first, last = _letters_in(words[:start]), _letters_in(words[:end]) - 1
-        if _letters_in(words) != len(self._starts) or last < first:
+        if self._lined_up[0] is not words:
+            self._lined_up = words, _letters_in(words, len(words)) == len(starts)
+        first, last = _letters_in(words, start), _letters_in(words, end) - 1
+        if not self._lined_up[1] or last < first:
             return 0, len(self._text)
-        return self._starts[first], self._ends[last]
+        return starts[first], self._ends[last]
+
+    def _work_out(self) -> list[int]:
+        text = self._text
+        if text.isascii():
+            starts = [position for position, character in enumerate(text) if character.isalnum()]
+            self._ends = [position + 1 for position in starts]
+        else:
+            starts = []
+            for position, cluster in _clusters(text):
+                letters = _letters_of_character(cluster) if len(cluster) == 1 else _letters_of_cluster(cluster)
+                starts.extend([position] * letters)
+                self._ends.extend([position + len(cluster)] * letters)
+        self._starts = starts
+        return starts
 
 
 @lru_cache(maxsize=16_384)
 def _letters_of_character(character: str) -> int:
-    return _letters_in(words_of(fold(character)))
+    return _letters_of_cluster(character)
 
 
-def _letters_in(words: str) -> int:
-    return len(words) - words.count(" ") - words.count(".")
+def _letters_of_cluster(cluster: str) -> int:
+    words = words_of(fold(cluster))
+    return _letters_in(words, len(words))
+
+
+def _letters_in(words: str, end: int) -> int:
+    """Letters among padded words up to an offset."""
+    return end - words.count(" ", 0, end) - words.count(".", 0, end)
 
 
 def _clusters(text: str) -> Iterator[tuple[int, str]]:

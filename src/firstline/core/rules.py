@@ -5,15 +5,19 @@ nothing but the text and its facts, and a match is never lost for want of its ex
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from typing import Final, NamedTuple
 
 from firstline.core.expressions import Expression, ExpressionSet
-from firstline.core.folding import Trace, View, views
+from firstline.core.folding import Trace, views
 from firstline.core.message import Facts
 from firstline.core.taxonomy import Channel, Decision, Priority, Signal, UserPlan
-from firstline.core.term_table import PackedTerm, Sentence, Span, TermArrays, TermTable, pack_terms
+from firstline.core.term_arrays import PackedTerm, TermArrays, pack_terms
+from firstline.core.term_search import Sentence, Span
+from firstline.core.term_table import TermTable
 from firstline.core.terms import Items, TermInvalid, forget_words, parse_term
 
 MAX_SPANS: Final = 16
@@ -157,7 +161,7 @@ class _TextPatterns:
             hits = expression.spans(text)
             guard = self._guards.get(self._names[number])
             if guard is not None:
-                hits = _not_overlapped(hits, guard.spans(text), shared=0)
+                hits = _not_overlapped(hits, guard.spans(text))
             if hits:
                 yield number, hits
 
@@ -214,18 +218,26 @@ class RuleBook:
         found: dict[int, set[Span]] = {}
         readings = views(text, vocabulary=self._vocabulary)
         plain = readings[0]
-        trace: Trace | None = None
+        plain_words = plain.words.encode()
+        plain_sentences: list[tuple[Sentence, ...]] = []
+        trace = Trace(text)
+        beneath: _Guards | None = None
         searched: set[bytes] = set()
         for view in readings:
-            words = view.words.encode()
-            for number, hits in self._hits_in_words(words, searched):
-                trace = trace or Trace(text)
-                # Hits beyond those that are kept need no place, unless a guard may cancel some of the first.
-                wanted = hits[:MAX_SPANS] if view is plain else hits
-                spans = [trace.locate(view, *_characters(words, *hit)) for hit in wanted]
-                if view is not plain:
+            words = plain_words if view is plain else view.words.encode()
+            sentences = self._sentences(words, searched)
+            plain_sentences = plain_sentences or sentences
+            for number, hits in self._hits_in_words(sentences, found):
+                if view is plain:
+                    # Hits beyond those that are kept need no place, unless a guard may cancel some of the first.
+                    spans = [trace.locate(view, *_characters(words, *hit)) for hit in hits[:MAX_SPANS]]
+                else:
                     # A joined or undisguised word may have hidden the guard's own words: ask the plain text too.
-                    spans = self._unguarded(number, plain, trace, spans)
+                    if beneath is None:
+                        covered = self._guarded_in_words(plain_sentences)
+                        beneath = _Guards(covered, lambda hit: trace.locate(plain, *_characters(plain_words, *hit)))
+                    located = (trace.locate(view, *_characters(words, *hit)) for hit in hits)
+                    spans = beneath.leave(located, self._names[number], shared=0, most=MAX_SPANS)
                 _keep(found, number, spans)
             if self._text_patterns:
                 punctuated = view.text.encode()
@@ -234,7 +246,7 @@ class RuleBook:
                     _keep(
                         found,
                         number,
-                        [_characters(punctuated, *hit) if same else (0, len(text)) for hit in hits],
+                        [_characters(punctuated, *hit) if same else (0, len(text)) for hit in hits[:MAX_SPANS]],
                     )
         if not found:
             return ()
@@ -245,55 +257,82 @@ class RuleBook:
                 matches.append(Match(rule.id, rule.signal, tuple(sorted(found[number])), rule.then))
         return tuple(matches)
 
-    def _hits_in_words(self, words: bytes, searched: set[bytes]) -> Iterator[tuple[int, list[Span]]]:
-        """Rules and where they hit. No term and no guard reaches across a sentence, so each is searched alone.
+    def _sentences(self, words: bytes, searched: set[bytes]) -> list[tuple[Sentence, ...]]:
+        """What each of the tables finds in each sentence. No term and no guard reaches across a sentence.
 
         Args:
-            searched: sentences of earlier readings, which are not searched again; this reading's are added.
+            searched: sentences of earlier readings, which are left out; this reading's are added.
         """
-        again = frozenset(searched)
-        bounds = []
-        for begin, end in _sentences(words):
-            sentence = words[begin:end]
-            if sentence not in again:
-                searched.add(sentence)
-                bounds.append((begin, end))
-        for sentences in zip(*(table.sentences(words, bounds) for table, _ in self._terms), strict=True):
-            yield from self._hits_in_sentence(sentences)
+        bounds = _bounds(words)
+        if searched:
+            bounds = [(begin, end) for begin, end in bounds if words[begin:end] not in searched]
+            if not bounds:
+                return []
+        searched.update(words[begin:end] for begin, end in bounds)
+        return list(zip(*(table.sentences(words, bounds) for table, _ in self._terms), strict=True))
 
-    def _hits_in_sentence(self, sentences: Sequence[Sentence]) -> Iterator[tuple[int, list[Span]]]:
-        guarded: dict[str, list[Span]] | None = None
-        for (table, first_rule), sentence in zip(self._terms, sentences, strict=True):
-            for term in table.candidates(sentence):
-                hits = table.spans(term, sentence)
-                if hits:
-                    if guarded is None:
-                        guarded = self._guarded(sentences)
+    def _hits_in_words(
+        self, sentences: Iterable[tuple[Sentence, ...]], found: Mapping[int, set[Span]]
+    ) -> Iterator[tuple[int, list[Span]]]:
+        """Rules and where they hit; a rule of which no more spans are kept is not searched for.
+
+        Args:
+            found: the spans that are kept so far.
+        """
+        for parts in sentences:
+            guards: _Guards | None = None
+            for (table, first_rule), sentence in zip(self._terms, parts, strict=True):
+                for term in table.candidates(sentence):
                     number = first_rule + table.owner(term)
-                    hits = _not_overlapped(hits, guarded.get(self._names[number], ()), shared=1)
+                    if number in found and len(found[number]) >= MAX_SPANS:
+                        continue
+                    hits = table.spans(term, sentence)
                     if hits:
-                        yield number, hits
+                        if guards is None:
+                            guards = _Guards(self._guarded_in_words([parts]))
+                        hits = guards.leave(hits, self._names[number], shared=1)
+                        if hits:
+                            yield number, hits
 
-    def _guarded(self, sentences: Sequence[Sentence]) -> dict[str, list[Span]]:
-        """Ranges that guards cover, by the name of their rules.
-
-        Args:
-            sentences: the same words for each of the tables.
-        """
+    def _guarded_in_words(self, sentences: Iterable[tuple[Sentence, ...]]) -> dict[str, list[Span]]:
+        """Ranges that guards cover, by the name of their rules."""
         guarded: dict[str, list[Span]] = {}
-        for (table, first_rule), sentence in zip(self._terms, sentences, strict=True):
-            for guard in table.guards(sentence):
-                name = self._names[first_rule + table.owner(guard)]
-                guarded.setdefault(name, []).extend(table.spans(guard, sentence))
+        for parts in sentences:
+            for (table, first_rule), sentence in zip(self._terms, parts, strict=True):
+                for guard in table.guards(sentence):
+                    spans = table.spans(guard, sentence)
+                    if spans:
+                        guarded.setdefault(self._names[first_rule + table.owner(guard)], []).extend(spans)
         return guarded
 
-    def _unguarded(self, number: int, plain: View, trace: Trace, spans: list[Span]) -> list[Span]:
-        words = plain.words.encode()
-        name = self._names[number]
-        tables = zip(*(table.sentences(words, _sentences(words)) for table, _ in self._terms), strict=True)
-        guarded = [span for sentences in tables for span in self._guarded(sentences).get(name, ())]
-        covered = [trace.locate(plain, *_characters(words, *found)) for found in guarded]
-        return _not_overlapped(spans, covered, shared=0)
+
+class _Guards:
+    """Ranges that guards cover, by the name of their rules; made ready for a name when it is first asked for."""
+
+    __slots__ = ("_locate", "_ranges", "_ready")
+
+    def __init__(self, ranges: Mapping[str, list[Span]], locate: Callable[[Span], Span] | None = None) -> None:
+        """Args:
+        locate: where a range stands among the hits that will be asked for; by default as given.
+        """
+        self._ranges: Final = ranges
+        self._locate: Final = locate
+        self._ready: Final[dict[str, tuple[list[int], list[int]]]] = {}
+
+    def leave(self, hits: Iterable[Span], name: str, *, shared: int, most: int | None = None) -> list[Span]:
+        """The first hits that no guard of a name overlaps.
+
+        Args:
+            shared: units at either end that may be common to both.
+            most: how many are wanted at most.
+        """
+        ranges = self._ranges.get(name)
+        if ranges:
+            ready = self._ready.get(name)
+            if ready is None:
+                ready = self._ready[name] = _in_order(map(self._locate, ranges) if self._locate else ranges)
+            hits = (hit for hit in hits if not _overlaps(hit, *ready, shared=shared))
+        return list(hits if most is None else islice(hits, most))
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +359,7 @@ def _name(rule: Rule) -> str:
     return rule.id.partition("/")[2]
 
 
-def _sentences(words: bytes) -> list[Span]:
+def _bounds(words: bytes) -> list[Span]:
     """Byte ranges of the sentences among padded words, with the spaces around them."""
     if _SENTENCE_END not in words:
         return [(0, len(words))]
@@ -332,9 +371,22 @@ def _sentences(words: bytes) -> list[Span]:
     return [*bounds, (begin, len(words))]
 
 
-def _not_overlapped(hits: list[Span], guarded: Sequence[Span], *, shared: int) -> list[Span]:
-    """The hits that no guard overlaps; `shared` units at either end may be common to both."""
-    return [hit for hit in hits if not any(hit[0] + shared < end and begin + shared < hit[1] for begin, end in guarded)]
+def _not_overlapped(hits: list[Span], guarded: Iterable[Span]) -> list[Span]:
+    """The hits that no guard overlaps."""
+    ready = _in_order(guarded)
+    return [hit for hit in hits if not _overlaps(hit, *ready, shared=0)]
+
+
+def _in_order(ranges: Iterable[Span]) -> tuple[list[int], list[int]]:
+    """Where ranges begin, ascending, and how far each or one before it reaches."""
+    ordered = sorted(ranges)
+    return [begin for begin, _ in ordered], list(accumulate((end for _, end in ordered), max))
+
+
+def _overlaps(hit: Span, begins: list[int], reaches: list[int], *, shared: int) -> bool:
+    """Whether one of the ranges that are in order overlaps a hit, beyond what they may share at either end."""
+    index = bisect_left(begins, hit[1] - shared)
+    return index > 0 and reaches[index - 1] > hit[0] + shared
 
 
 def _keep(found: dict[int, set[Span]], number: int, spans: list[Span]) -> None:
