@@ -1,16 +1,17 @@
 """`firstline eval FILE`: how good model and rules are on rows that people have labelled; nothing is stored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import orjson
+from pydantic import ValidationError
 
 from firstline.adapters.local_model import LocalModel, ModelUnusable, load_local_model
-from firstline.core.categories import CategoriesInvalid, CategorySet, check, from_data
-from firstline.core.taxonomy import DECISION_RANK, DEFAULT_CATEGORIES, FALLBACK_CATEGORY, Decision, Priority, Signal
+from firstline.core.categories import CategoriesInvalid, CategorySet, OwnCategory, check
+from firstline.core.taxonomy import DECISION_RANK, DEFAULT_CATEGORIES, FALLBACK_CATEGORY, Decision, Signal
 from firstline.core.verdict import Prediction, Verdict
 from firstline.delivery.cli.charts import reliability_chart, risk_coverage_chart
 from firstline.delivery.cli.formats import Format
@@ -19,15 +20,15 @@ from firstline.delivery.cli.quality_report import Report, SignalReport, print_re
 from firstline.delivery.cli.terminal import FOUND_WRONG, Mistake, printable, say
 from firstline.delivery.cli.triage import build_triage
 from firstline.delivery.http.bodies import JsonInvalid, parse_json
+from firstline.delivery.http.schemas import CategoriesRequest
 from firstline.learning.custom import CustomModel, train
 from firstline.learning.evaluation import Evaluation, evaluate, signal_quality
 from firstline.settings import Settings, load_settings
 
-MAX_SAID = 20
+MAX_SAID: Final = 20
 """Rows that cannot be judged, named on standard error."""
 
-_CHUNK_ROWS = 512
-_UNSAID = "all"
+_CHUNK_ROWS: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,31 +164,20 @@ def _trained(model: LocalModel, path: Path) -> CustomModel:
 
 def _category_set(found: Any) -> CategorySet:
     """Raises: CategoriesInvalid."""
-    entries = found.get("categories") if isinstance(found, Mapping) else found
-    if not isinstance(entries, list):
-        raise CategoriesInvalid("categories", "must be a list of objects with a name")
-    filled = []
-    for number, entry in enumerate(entries):
-        field = f"categories[{number}]"
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
-            raise CategoriesInvalid(f"{field}.name", "must be a text")
-        examples = entry.get("examples") or []
-        if not isinstance(examples, list) or not all(isinstance(example, str) for example in examples):
-            raise CategoriesInvalid(f"{field}.examples", "must be a list of texts")
-        if not isinstance(entry.get("description") or "", str):
-            raise CategoriesInvalid(f"{field}.description", "must be a text")
-        priority = entry.get("priority") or Priority.MEDIUM
-        if priority not in list(Priority):
-            raise CategoriesInvalid(f"{field}.priority", f"must be one of {', '.join(Priority)}")
-        filled.append(
-            {
-                "name": entry["name"].strip(),
-                "description": entry.get("description") or "",
-                "priority": priority,
-                "examples": examples,
-            }
+    try:
+        given = CategoriesRequest.model_validate({"categories": found} if isinstance(found, list) else found)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
+        raise CategoriesInvalid(place or "categories", fault["msg"][:1].lower() + fault["msg"][1:]) from None
+    return CategorySet(
+        tuple(
+            OwnCategory(
+                entry.name.strip(), entry.description.strip(), entry.priority, tuple(map(str.strip, entry.examples))
+            )
+            for entry in given.categories
         )
-    return from_data(filled)
+    )
 
 
 def _draw(folder: Path, evaluation: Evaluation | None) -> None:
