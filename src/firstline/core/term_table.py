@@ -78,10 +78,7 @@ class TermTable:
         for word in found:
             if first <= word < past:
                 for term in terms[starts[word - first] : starts[word - first + 1]]:
-                    place = need_starts[term]
-                    end = need_starts[term + 1]
-                    while place < end:
-                        group = needed[place]
+                    for group in needed[need_starts[term] : need_starts[term + 1]]:
                         known = there.get(group)
                         if known is None:
                             size = groups[group]
@@ -89,7 +86,6 @@ class TermTable:
                             known = there[group] = not size or not found.isdisjoint(words)
                         if not known:
                             break
-                        place += 1
                     else:
                         candidates.add(term)
         return candidates
