@@ -1,8 +1,8 @@
 """Trains the categories of one account: JSON on standard input, the trained bytes on standard output.
 
 A process of its own, so that the server keeps answering. It imports no more than it needs, because it is started for
-every change of categories. Input: `model_file` (a path, or null for the shipped model) and `categories`
-(`core.categories.to_data`).
+every change of categories. Input: `model_file` (a path, or null for the shipped model), `model` (its name) and
+`categories` (`core.categories.to_data`).
 """
 
 import json
@@ -18,12 +18,15 @@ from firstline.learning.artifact import load_model, read_card
 from firstline.learning.custom import curves_from_card, dump_custom, train
 
 NICENESS: Final = 5
+EXIT_OTHER_MODEL: Final = 3
+"""The file holds another model than the one asked for."""
 
 
 def main() -> None:
     """Train what standard input asks for.
 
-    Raises: whatever goes wrong; the exit code is then 1 and standard output empty.
+    Raises: SystemExit with `EXIT_OTHER_MODEL`, or whatever goes wrong, which makes the exit code 1; standard output
+        is empty then.
     """
     with suppress(OSError):
         os.nice(NICENESS)
@@ -31,8 +34,11 @@ def main() -> None:
     file = asked["model_file"]
     shipped = resources.files("firstline.data").joinpath("models", "default.safetensors")
     data = Path(file).read_bytes() if file else shipped.read_bytes()
-    model, advice = train(load_model(data), from_data(asked["categories"]), curves_from_card(read_card(data)))
-    sys.stdout.buffer.write(dump_custom(model, advice))
+    model = load_model(data)
+    if model.name != asked["model"]:
+        sys.exit(EXIT_OTHER_MODEL)
+    trained, advice = train(model, from_data(asked["categories"]), curves_from_card(read_card(data)))
+    sys.stdout.buffer.write(dump_custom(trained, advice))
 
 
 if __name__ == "__main__":

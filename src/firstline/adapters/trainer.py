@@ -15,6 +15,7 @@ from firstline.adapters.local_model import LocalModel
 from firstline.core.categories import CategorySet, to_data
 from firstline.learning.custom import Advice, CustomModel, dump_custom, load_custom, train
 from firstline.ports.trainer import TrainingFailed
+from firstline.train_categories import EXIT_OTHER_MODEL
 
 DEADLINE_S: Final = 60.0
 AT_ONCE: Final = 2
@@ -80,11 +81,10 @@ class ProcessTrainer:
 
     async def train(self, account_id: str, categories: CategorySet) -> bytes:
         """See the port."""
-        asked = await asyncio.to_thread(
-            lambda: orjson.dumps({"model_file": self._model_file, "categories": to_data(categories)})
-        )
+        asked = {"model_file": self._model_file, "model": self._model.name}
+        data = await asyncio.to_thread(lambda: orjson.dumps({**asked, "categories": to_data(categories)}))
         async with self._turn(account_id), self._slots:
-            return await self._run(asked)
+            return await self._run(data)
 
     def load(self, trained: bytes) -> tuple[CustomModel, tuple[Advice, ...]]:
         """See the port."""
@@ -125,6 +125,8 @@ class ProcessTrainer:
                 with suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+        if process.returncode == EXIT_OTHER_MODEL:
+            raise TrainingFailed("the model file has changed since the server started; start the server again")
         if process.returncode != 0:
             raise TrainingFailed(f"training ended with exit code {process.returncode}")
         return trained

@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import orjson
@@ -94,6 +95,7 @@ class AccountsInForce:
         self._size = 0
         self._changes = 0
         self._kept: OrderedDict[str, str] = OrderedDict()
+        self._loading: dict[str, asyncio.Task[InForce]] = {}
         self._training: dict[str, asyncio.Task[None]] = {}
 
     def cached(self, account_id: str) -> InForce | None:
@@ -111,6 +113,34 @@ class AccountsInForce:
         found = self.cached(account_id)
         if found is not None:
             return found
+        loading = self._loading.get(account_id)
+        if loading is None:  # however many wait, it is read once
+            loading = self._loading[account_id] = asyncio.create_task(self._load(account_id, actor))
+            loading.add_done_callback(partial(self._loaded, account_id))
+        return await asyncio.shield(loading)
+
+    def forget(self) -> None:
+        """Drop what is cached: something has changed, here or in another process."""
+        self._changes += 1
+        self._loading.clear()
+        self._cache.clear()
+        self._size = 0
+
+    def forget_account(self, account_id: str) -> None:
+        """Drop what is cached of one account."""
+        self._changes += 1
+        self._loading.pop(account_id, None)
+        dropped = self._cache.pop(account_id, None)
+        self._size -= dropped.size if dropped else 0
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        tasks = list(self._training.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _load(self, account_id: str, actor: str) -> InForce:
         changes = self._changes
         row = await self._storage.find_categories(account_id)
         thresholds = await self._storage.find_thresholds(account_id)
@@ -130,24 +160,9 @@ class AccountsInForce:
             self._remember(account_id, found)
         return found
 
-    def forget(self) -> None:
-        """Drop what is cached: something has changed, here or in another process."""
-        self._changes += 1
-        self._cache.clear()
-        self._size = 0
-
-    def forget_account(self, account_id: str) -> None:
-        """Drop what is cached of one account."""
-        self._changes += 1
-        dropped = self._cache.pop(account_id, None)
-        self._size -= dropped.size if dropped else 0
-
-    async def close(self) -> None:
-        """End what runs in the background."""
-        tasks = list(self._training.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def _loaded(self, account_id: str, loading: "asyncio.Task[InForce]") -> None:
+        if self._loading.get(account_id) is loading:
+            del self._loading[account_id]
 
     def _with_categories(self, found: InForce, row: CategoriesRow) -> InForce:
         categories = from_data(orjson.loads(row.body))

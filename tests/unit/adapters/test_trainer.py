@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_a_process_trains_what_this_process_would(model: LocalModel) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("import sys; sys.stderr.write('Where is my parcel?'); sys.exit(3)", "training ended with exit code 3"),
+        ("import sys; sys.stderr.write('Where is my parcel?'); sys.exit(4)", "training ended with exit code 4"),
         ("import os; os.abort()", "training ended with exit code -6"),
         ("import time; time.sleep(600)", "training took more than 0.5 seconds"),
     ],
@@ -49,6 +50,12 @@ def test_a_process_that_fails_or_hangs_is_a_training_that_failed(model: LocalMod
     with pytest.raises(TrainingFailed) as caught:
         asyncio.run(trainer.train(ACCOUNT, CATEGORIES))
     assert str(caught.value) == said
+
+
+def test_a_model_file_that_was_replaced_meanwhile_is_not_trained_on(model: LocalModel) -> None:
+    other = replace(model, hybrid=replace(model.hybrid, name="hybrid.v1+other"))
+    with pytest.raises(TrainingFailed, match="model file has changed"):
+        asyncio.run(ProcessTrainer(other, model_file=None).train(ACCOUNT, CATEGORIES))
 
 
 def test_a_program_that_is_not_there_is_a_training_that_failed(model: LocalModel) -> None:

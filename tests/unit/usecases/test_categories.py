@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from firstline.adapters.local_model import LocalModel
@@ -12,13 +13,13 @@ from firstline.adapters.memory_store import MemoryStore
 from firstline.adapters.system import SystemClock, SystemIdentities
 from firstline.adapters.trainer import DirectTrainer
 from firstline.core.cascade import settle
-from firstline.core.categories import CategoriesInvalid, CategorySet, OwnCategory
+from firstline.core.categories import CategoriesInvalid, CategorySet, OwnCategory, to_data
 from firstline.core.message import Message
 from firstline.core.plans import Granted, Plan, Window
 from firstline.core.policy import Policy, Threshold
 from firstline.core.rules import RuleBook
 from firstline.core.taxonomy import Contract, Priority
-from firstline.ports.storage import AuditEntry, StorageUnavailable, VersionChanged
+from firstline.ports.storage import AuditEntry, CategoriesRow, StorageUnavailable, VersionChanged
 from firstline.ports.trainer import TrainingFailed
 from firstline.usecases import in_force
 from firstline.usecases.access import ANONYMOUS, Caller, demo_account
@@ -132,7 +133,7 @@ def test_what_is_in_force_is_read_once_and_again_after_a_change(play: Play) -> N
             await world.ask()
         assert world.trainer.loads == loads
         world.in_force.forget()
-        await world.ask()
+        await asyncio.gather(*(world.ask() for _ in range(5)))
         assert world.trainer.loads == loads + 1
 
     play(scenario)
@@ -152,9 +153,14 @@ def test_what_was_read_before_a_change_is_not_kept_after_it(play: Play) -> None:
         reading = asyncio.create_task(world.in_force.of(ME.account.id))
         await asyncio.sleep(0)
         world.store.find_categories = find  # type: ignore[method-assign]
-        await world.categories.put(ME, SHOP, expected=None)
+        trained = await world.trainer.train(ME.account.id, SHOP)
+        body = orjson.dumps(to_data(SHOP)).decode()
+        row = CategoriesRow(ME.account.id, SHOP.version, 1, body, world.model.name, trained)
+        await world.store.put_categories(row, expected=None, audit=AuditEntry("f" * 32, 0, "cli", "test", None))
+        world.in_force.forget()
+        assert (await world.in_force.of(ME.account.id)).categories == SHOP
         changed.set()
-        await reading
+        assert (await reading).categories is None
         assert (await world.in_force.of(ME.account.id)).categories == SHOP
 
     play(scenario)
