@@ -31,8 +31,9 @@ _REASONS = {
     413: "The body is too large.",
     422: "Malformed JSON or a field at fault.",
     429: "Over a limit; see Retry-After.",
-    503: "The store cannot be used, or training failed.",
+    503: "The verdict cannot be stored.",
 }
+_OWN_REASONS = {**_REASONS, 503: "The store cannot be used, or training failed."}
 
 
 def openapi_document(table: list[RouteSpec]) -> dict[str, Any]:
@@ -90,6 +91,9 @@ def _documented(spec: RouteSpec) -> APIRoute:
         tags=[spec.tag],
         summary=(spec.handler.__doc__ or "").partition(".")[0],
         operation_id=f"{spec.tag.split()[-1].lower()}_{spec.handler.__name__}",
-        responses={status: {"model": model, "description": _REASONS[status]} for status, model in spec.errors.items()},
+        responses={
+            status: {"model": model, "description": (_OWN_REASONS if model is ProblemBody else _REASONS)[status]}
+            for status, model in spec.errors.items()
+        },
         response_class=PlainTextResponse if spec.gives is None else JSONResponse,
     )
