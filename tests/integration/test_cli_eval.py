@@ -168,3 +168,30 @@ def test_a_benchmark_says_what_it_lacks(
     assert "banking77.jsonl.gz is missing" in said[1]
     assert "scikit-learn" in said[2]
     assert "checkout" in said[3]
+
+
+def test_signals_of_a_csv_file_stand_between_semicolons(written: Written, tmp_path: Path) -> None:
+    path, out = tmp_path / "rows.csv", tmp_path / "all.json"
+    path.write_text(
+        "text,signals\nI will sue you and cancel my subscription,legal;churn\nThanks for the help yesterday,\n",
+        encoding="utf-8",
+    )
+    assert main(["eval", str(path), "--json", str(out)]) == 0
+    data = json.loads(out.read_text(encoding="utf-8"))
+    assert "category" not in data
+    assert data["signals"]["by_rules"]["legal"]["caught"]["n"] == 1
+    assert data["signals"]["by_rules"]["churn"]["caught"]["n"] == 1
+    assert data["signals"]["by_rules"]["legal"]["left_alone"]["hits"] == 1
+
+
+def test_a_text_that_the_model_declines_to_read_counts_as_belonging_to_none(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, out = tmp_path / "own.json", tmp_path / "all.json"
+    own.write_text(json.dumps(OWN), encoding="utf-8")
+    greek = "Το δέμα μου δεν έχει φτάσει ακόμα και κανείς δεν απαντά στο τηλέφωνο"
+    assert (
+        main(["eval", written([{"text": greek, "category": "Other"}]), "--categories", str(own), "--json", str(out)])
+        == 0
+    )
+    assert json.loads(out.read_text(encoding="utf-8"))["category"]["accuracy"]["hits"] == 1
