@@ -48,6 +48,10 @@ class PartWriter(Protocol):
         """End the part; its bytes are on disk."""
         ...
 
+    def abandon(self) -> None:
+        """Let go of a part that will not be ended; nothing when there is none."""
+        ...
+
     def join(self, parts: Iterable[Path], whole: Path) -> None:
         """Put parts together in one file, whose bytes are on disk; without parts, a file without rows."""
         ...
@@ -113,7 +117,8 @@ class PartFolder:
         self.close()
 
     def close(self) -> None:
-        """Let another run have the folder."""
+        """Let another run have the folder; what has not been committed is lost."""
+        self._writer.abandon()
         self._lock.close()
 
     def _part(self, number: int) -> Path:

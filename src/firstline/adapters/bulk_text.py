@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -49,6 +50,13 @@ class _TextParts:
         with self._file as file:
             sync(file)
         self._file = None
+
+    def abandon(self) -> None:
+        """See `PartWriter`."""
+        if self._file is not None:
+            with suppress(OSError):  # a full disk cannot take what is still to be written, which nobody wants now
+                self._file.close()
+            self._file = None
 
     def join(self, parts: Iterable[Path], whole: Path) -> None:
         """See `PartWriter`."""

@@ -145,6 +145,10 @@ class ParquetParts:
         self._write(self._path, [self._pyarrow.concat_tables(self._tables)])
         self._tables = []
 
+    def abandon(self) -> None:
+        """See `PartWriter`."""
+        self._tables = []
+
     def join(self, parts: Iterable[Path], whole: Path) -> None:
         """See `PartWriter`."""
         self._write(whole, (self._parquet.read_table(part, use_threads=False) for part in parts))

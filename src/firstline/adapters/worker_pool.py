@@ -145,7 +145,7 @@ class _Run:
 
     def _start(self) -> _Hand:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._work), daemon=True)  # type: ignore[attr-defined]
+        process = self._context.Process(target=_serve, args=(ours, theirs, self._work), daemon=True)  # type: ignore[attr-defined]
         # Ctrl-C goes to every process of the terminal; only this one is to act on it.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -192,8 +192,9 @@ class _Run:
         self._hands[self._hands.index(hand)] = self._start()
 
 
-def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
+def _serve(parents_end: Connection, pipe: Connection, work: Callable[[Any], Any]) -> None:
     """What a process of the pool does until its pipe is closed."""
+    parents_end.close()  # or this process would keep its own pipe open when the other has ended
     with suppress(EOFError, OSError):
         while True:
             thing = pipe.recv()

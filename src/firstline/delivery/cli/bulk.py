@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -213,7 +214,9 @@ def _open_source(task: Task, options: BulkOptions, opened: ExitStack, *, plain: 
         raise Mistake("--keep needs columns; a txt file has none.")
     rows = read_rows(lines, format=format, column=task.column, delimiter=task.delimiter, keep=options.keep)
     names = {name: name.casefold() if format is Format.CSV else name for name in options.keep}
-    return _chunks(rows, lines, task, size=size, fields=fields, keep=names), None
+    chunks = _chunks(rows, lines, task, size=size, fields=fields, keep=names)
+    first = list(islice(chunks, 1))  # a missing column is said before anything else is done
+    return chain(first, chunks), None
 
 
 def _chunks(
