@@ -48,6 +48,9 @@ FILES = (
 )
 FOLDS = 4
 PROCESSES = 2
+SEVERAL = 4
+"""A fold with fewer different answers says little about a head with more."""
+
 QUIET_WEIGHT = 0.3
 """Weight of a line that nobody has looked at for signals, and in which no rule finds any."""
 
@@ -185,10 +188,16 @@ def _score(job: Job) -> tuple[tuple[str, int, int], NDArray[np.int64], Any]:
     return job.key, asked, (spelled, meant, fitted.bias)
 
 
+def _answers_differ(task: Task, fold: NDArray[np.bool_]) -> bool:
+    """Whether a fold can say how good a head is: it has rows with different answers, or spam."""
+    answers = task.answers[fold[task.rows]]
+    return len(np.unique(answers)) >= min(len(task.labels) + 1, SEVERAL) or bool(task.name == "spam" and answers.any())
+
+
 def left_out_scores(
     features: Halves, tasks: dict[str, list[Task]], folds: list[NDArray[np.bool_]], config: dict[str, Any]
 ) -> dict[tuple[str, int], tuple[Any, Any, Any]]:
-    """Scores (both halves, and their sum with the bias) of every row by heads that had not seen its fold."""
+    """Scores (both halves, and their sum with the bias) of rows by heads that had not seen their fold; else NaN."""
     global _features  # inherited by the forked workers
     _features = features
     jobs = [
@@ -197,7 +206,7 @@ def left_out_scores(
         if name != "language"
         for number, task in enumerate(group)
         for place, fold in enumerate(folds)
-        if fold[task.rows].any()
+        if name == "category" or _answers_differ(task, fold)
     ]
     size = features.embeddings.shape[0]
     found: dict[tuple[str, int], tuple[Any, Any, Any]] = {}
@@ -206,7 +215,7 @@ def left_out_scores(
         for done, (key, asked, (spelled, meant, bias)) in enumerate(pool.imap_unordered(_score, jobs), 1):
             name, number, _ = key
             if (name, number) not in found:
-                found[name, number] = tuple(np.zeros((size, spelled.shape[1])) for _ in range(3))  # type: ignore[assignment]
+                found[name, number] = tuple(np.full((size, spelled.shape[1]), np.nan) for _ in range(3))  # type: ignore[assignment]
             for table, values in zip(found[name, number], (spelled, meant, spelled + meant + bias), strict=True):
                 table[asked] = values
             if done % 10 == 0 or done == len(jobs):
@@ -228,11 +237,11 @@ def temperatures(
     )
 
 
-def platt(scores: NDArray[np.float64], answers: NDArray[np.int64], weights: NDArray[np.float64]) -> tuple[float, float]:
+def platt(scores: NDArray[np.float64], answers: NDArray[np.int64]) -> tuple[float, float]:
     """Slope and offset that turn scores into the logits of calibrated probabilities (Platt 1999)."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=1e3).fit(scores[:, None], answers, sample_weight=weights)
+    model = LogisticRegression(C=1e3).fit(scores[:, None], answers)
     return float(model.coef_[0, 0]), float(model.intercept_[0])
 
 
@@ -367,15 +376,18 @@ def judge(
     """Fit temperatures and slopes on rows that the scoring heads had not seen, and report how good they are."""
     for name in ("category", "subcategory", "urgency", "decision"):
         task = tasks[name][0]
-        spelled, meant, scores = (table[task.rows] for table in unseen[name, 0])
-        spam = np.array([bool(rows[place].spam) for place in task.rows]) & (name == "category")
+        predicted = ~np.isnan(unseen[name, 0][2][task.rows, 0])
+        places = task.rows[predicted]
+        spelled, meant, scores = (table[places] for table in unseen[name, 0])
+        spam = np.array([bool(rows[place].spam) for place in places]) & (name == "category")
+        truth = task.answers[predicted]
         calm, doubtful, agree = temperatures(
-            spelled[~spam], meant[~spam], scores[~spam], task.answers[~spam], groups[task.rows][~spam]
+            spelled[~spam], meant[~spam], scores[~spam], truth[~spam], groups[places][~spam]
         )
         heat[name] = (calm, doubtful)
-        kept = task.rows[~spam]
+        kept = places[~spam]
         probabilities = softmax(scores[~spam] / np.where(agree, calm, doubtful)[:, None])
-        answers = task.answers[~spam]
+        answers = truth[~spam]
         right = probabilities.argmax(axis=1) == answers
         print(f"\n{name}: temperature {calm:.3f} where the halves agree ({agree.mean():.2f}), else {doubtful:.3f}")
         for group in sorted(set(groups[kept].tolist())):
@@ -389,8 +401,8 @@ def judge(
             )
     for number, task in enumerate(tasks["signals"]):
         scores = unseen["signals", number][2][task.rows][:, 0]
-        looked = np.array([rows[place].signals is not None or rows[place].spam is not None for place in task.rows])
-        shifts[task.name] = platt(scores[looked], task.answers[looked], task.weights[looked])
+        looked = ~np.isnan(scores)
+        shifts[task.name] = platt(scores[looked], task.answers[looked])
         slope, offset = shifts[task.name]
         chance = 1 / (1 + np.exp(-(slope * scores + offset)))
         line = f"signal {task.name:10}"
