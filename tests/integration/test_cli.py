@@ -233,12 +233,12 @@ def test_many_bad_rows_do_not_flood_standard_error(run: Run) -> None:
 def test_a_bug_on_one_message_costs_that_row_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     decide = Triage.decide
 
-    def fail_on_one(self: Triage, message: Any) -> Any:
+    def fail_on_one(self: Triage, message: Any, under: Any = None) -> Any:
         if message.text == "bad":
             raise RuntimeError
-        return decide(self, message)
+        return decide(self, message, under)
 
-    def fail(self: Triage, messages: Any) -> Any:
+    def fail(self: Triage, messages: Any, under: Any = None) -> Any:
         raise RuntimeError
 
     monkeypatch.setattr(Triage, "decide", fail_on_one)
