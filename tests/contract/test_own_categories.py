@@ -1,5 +1,6 @@
 """An account's own categories and thresholds over HTTP."""
 
+import asyncio
 import json
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ from firstline.bootstrap import DATABASE_NAME, Engine
 from firstline.core.categories import MAX_CATEGORIES, MAX_DESCRIPTION, MAX_EXAMPLE, MAX_EXAMPLES, MAX_NAME
 from firstline.core.taxonomy import Contract
 from firstline.ports.trainer import TrainingFailed
+from firstline.usecases.access import DEMO_KEYS
 
 SHOP = [
     {"name": "Delivery", "description": "Parcels that are late, lost or damaged", "priority": "high"},
@@ -248,6 +250,29 @@ def test_a_change_made_for_another_version_is_refused(server: Server, mine: str)
         == 412
     )
     assert server.put("/v1/thresholds", thresholds, key=mine, headers={"If-Match": '"default"'}).status_code == 200
+
+
+def test_of_two_changes_made_at_once_for_the_same_version_one_wins(server: Server, mine: str) -> None:
+    async def both() -> list[int]:
+        calls = [
+            server.send(
+                "PUT", "/v1/categories", key=mine, body={"categories": wanted}, headers={"If-Match": '"default"'}
+            )
+            for wanted in (SHOP, teams(), teams(PIANO, GARDEN))
+        ]
+        return sorted(answer.status_code for answer in await asyncio.gather(*calls))
+
+    assert server.run(both()) == [200, 412, 412]
+    assert len(server.rows("SELECT version FROM account_categories")) == 1
+
+
+def test_demo_keys_have_categories_of_their_own_in_development(serve: Serve) -> None:
+    server = serve()
+    first, second = list(DEMO_KEYS)[:2]
+    put(server, first, SHOP)
+    assert classify(server, first, LATE)["category"] == "Delivery"
+    assert server.get("/v1/categories", key=second).json()["version"] == "default"
+    assert server.post("/v1/decision", {"message": LATE}).json()["category"] != "Delivery"
 
 
 def test_below_its_threshold_a_category_gives_way_to_the_fallback_in_both_contracts(server: Server, mine: str) -> None:
