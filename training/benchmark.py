@@ -203,7 +203,7 @@ def judge(
     best = coverage_at(stated, right)
     figures.add("full data: answerable at 98 % right, best threshold", system, best.share if best else 0.0)
     answered = stated >= threshold
-    figures.add("  threshold from unseen training rows: answered", system, float(answered.mean()))
+    figures.add("  threshold from rows kept for tuning: answered", system, float(answered.mean()))
     figures.add("  and right", system, float(right[answered].mean()))
     if outside is not None:
         figures.add("out of scope, AUROC by probability", system, auroc(stated, softmax(outside).max(axis=1)))
