@@ -8,10 +8,10 @@ Tokenization", section 2), over text without accents and in lower case.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_CHARACTERS: Final = 2_000
 """Characters of a text that the embedding reads; the mean of more words says less, not more."""
@@ -27,6 +27,18 @@ _UNSPACED: Final = ("zh", "ja")
 _LONGEST_PHRASE: Final = 4
 
 Ids = tuple[int, ...]
+
+
+class _Gloss(NamedTuple):
+    """What a surface form means.
+
+    Attributes:
+        english: its gloss.
+        rows: of the gloss.
+    """
+
+    english: str
+    rows: Ids
 
 
 class _Folding(dict[int, str]):
@@ -65,11 +77,32 @@ def words_of(text: str) -> list[str]:
 
 @dataclass(slots=True)
 class _Lexicon:
-    """A word list of one language: folded surface forms to rows of the table."""
+    """A word list of one language: folded surface forms to their glosses."""
 
-    words: dict[str, Ids] = field(default_factory=dict)
-    phrases: dict[str, list[tuple[tuple[str, ...], Ids]]] = field(default_factory=dict)
+    words: dict[str, _Gloss] = field(default_factory=dict)
+    phrases: dict[str, list[tuple[tuple[str, ...], _Gloss]]] = field(default_factory=dict)
     longest: int = 1
+
+
+def longest_pieces(word: str, pieces: Mapping[str, int], *, longest: int) -> Ids:
+    """Numbers of the pieces of a word, the longest first at each place; none when some part of it is no piece.
+
+    Args:
+        pieces: to their numbers; one that continues a word begins with `##`.
+        longest: characters of the longest piece that is worth looking for.
+    """
+    found: list[int] = []
+    start, end = 0, len(word)
+    while start < end:
+        for stop in range(min(end, start + longest), start, -1):
+            piece = pieces.get(word[start:stop] if start == 0 else "##" + word[start:stop])
+            if piece is not None:
+                found.append(piece)
+                start = stop
+                break
+        else:
+            return ()
+    return tuple(found)
 
 
 class Vocabulary:
@@ -107,7 +140,7 @@ class Vocabulary:
         """
         words = words_of(text)
         if language in self._lines:
-            return self._foreign_rows(words, str(language))
+            return [row for gloss in self._glosses(words, str(language)) for row in gloss.rows]
         found: list[int] = []
         cache = self._cache
         for word in words:
@@ -118,57 +151,53 @@ class Vocabulary:
             found += [pairs[pair] for pair in pairwise(words) if pair in pairs]
         return found
 
+    def gloss(self, text: str, *, language: str) -> str:
+        """A text of another language as English words, in its own order; empty when no word of it is in the list.
+
+        Args:
+            text: any text; its first `MAX_CHARACTERS` characters are read.
+            language: one of `languages`.
+        """
+        return " ".join(found.english for found in self._glosses(words_of(text), language))
+
     def _split(self, word: str) -> Ids:
-        rows: list[int] = []
-        start, end = 0, len(word)
-        while start < end <= _MAX_WORD:
-            for stop in range(end, start, -1):
-                piece = self._pieces.get(word[start:stop] if start == 0 else "##" + word[start:stop])
-                if piece is not None:
-                    rows.append(piece)
-                    start = stop
-                    break
-            else:
-                rows = []
-                break
+        found = longest_pieces(word, self._pieces, longest=_MAX_WORD) if len(word) <= _MAX_WORD else ()
         if len(self._cache) >= _MAX_CACHED:
             self._cache = {}
-        found = self._cache[word] = tuple(rows)
+        self._cache[word] = found
         return found
 
-    def _foreign_rows(self, words: list[str], language: str) -> list[int]:
+    def _glosses(self, words: list[str], language: str) -> Iterator[_Gloss]:
         lexicon = self._lexicons.get(language)
         if lexicon is None:
             lexicon = self._lexicons[language] = self._read(self._lines[language])
         stem = _STEM.get(language, _USUAL_STEM)
-        found: list[int] = []
         place = 0
         while place < len(words):
             word = words[place]
-            for phrase, rows in lexicon.phrases.get(word, ()):
+            for phrase, gloss in lexicon.phrases.get(word, ()):
                 if tuple(words[place : place + len(phrase)]) == phrase:
-                    found += rows
+                    yield gloss
                     place += len(phrase)
                     break
             else:
                 place += 1
                 if language in _UNSPACED and not word.isascii():
-                    found += _longest_matches(word, lexicon)
-                else:
-                    found += self._foreign_word(word, lexicon, stem)
-        return found
+                    yield from _longest_matches(word, lexicon)
+                elif (found := self._foreign_word(word, lexicon, stem)) is not None:
+                    yield found
 
-    def _foreign_word(self, word: str, lexicon: _Lexicon, stem: int) -> Iterable[int]:
-        rows = lexicon.words.get(word)
-        if rows is not None:
-            return rows
+    def _foreign_word(self, word: str, lexicon: _Lexicon, stem: int) -> _Gloss | None:
+        gloss = lexicon.words.get(word)
+        if gloss is not None:
+            return gloss
         for length in range(min(len(word) - 1, lexicon.longest), stem - 1, -1):
-            rows = lexicon.words.get(word[:length])
-            if rows is not None:
-                return rows
+            gloss = lexicon.words.get(word[:length])
+            if gloss is not None:
+                return gloss
         # A name or a loan word that English has as a whole; pieces of foreign words would be noise.
         piece = self._pieces.get(word)
-        return () if piece is None else (piece,)
+        return None if piece is None else _Gloss(word, (piece,))
 
     def _read(self, lines: str) -> _Lexicon:
         lexicon = _Lexicon()
@@ -178,25 +207,26 @@ class Vocabulary:
             rows = tuple(self.rows(gloss))
             if not words or not rows:
                 continue
+            meant = _Gloss(gloss, rows)
             if len(words) == 1:
-                lexicon.words.setdefault(words[0], rows)
+                lexicon.words.setdefault(words[0], meant)
                 lexicon.longest = max(lexicon.longest, len(words[0]))
             elif len(words) <= _LONGEST_PHRASE:
-                lexicon.phrases.setdefault(words[0], []).append((tuple(words), rows))
+                lexicon.phrases.setdefault(words[0], []).append((tuple(words), meant))
         for phrases in lexicon.phrases.values():
             phrases.sort(key=lambda phrase: -len(phrase[0]))
         return lexicon
 
 
-def _longest_matches(run: str, lexicon: _Lexicon) -> list[int]:
-    """Rows of a run of characters without spaces, cut by the longest entry at each place."""
-    found: list[int] = []
+def _longest_matches(run: str, lexicon: _Lexicon) -> list[_Gloss]:
+    """Glosses of a run of characters without spaces, cut by the longest entry at each place."""
+    found: list[_Gloss] = []
     start = 0
     while start < len(run):
         for stop in range(min(len(run), start + lexicon.longest), start, -1):
-            rows = lexicon.words.get(run[start:stop])
-            if rows is not None:
-                found += rows
+            gloss = lexicon.words.get(run[start:stop])
+            if gloss is not None:
+                found.append(gloss)
                 start = stop
                 break
         else:
