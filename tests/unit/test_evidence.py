@@ -87,7 +87,7 @@ def _own_words(book: RuleBook, model: LocalModel) -> set[str]:
     names = [str(name) for kind in (Contract, Decision, Priority, Signal, UserPlan, Channel, Source) for name in kind]
     names += [category.name for category in DEFAULT_CATEGORIES] + [rule.id for rule in book.rules]
     names += ["facts thresholds policy rules matches prediction low_confidence review_probability"]
-    names += [label for head in model.hybrid.heads.values() for label in head.labels] + list(Abstention)
+    names += [label for head in model.hybrid.heads.by_name.values() for label in head.labels] + list(Abstention)
     names += ["suspects no rule found it second_line category abstained in a language knows word message"]
     names += ["spam takes for is that does not know no"]
     names += ["and nothing else was found agreed urgency threshold its has probability"]

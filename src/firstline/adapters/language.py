@@ -23,7 +23,7 @@ _CLOSE: Final = frozenset(
 """Dialects and constructed languages that a supported language is taken for, or that stand in for one."""
 
 _LETTERS: Final = 15
-_CHARACTERS: Final = 200
+_CHARACTERS: Final = 100
 _PROBABILITY: Final = 0.6
 
 

@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Final
 
 from firstline.adapters.language import ForeignLanguage
+from firstline.adapters.onnx_embedder import open_encoder
 from firstline.core.verdict import Abstention, Prediction
-from firstline.learning.artifact import ArtifactInvalid, load_model, read_card
+from firstline.learning.artifact import load_model, read_card
 from firstline.learning.custom import Curves, CustomModel, curves_from_card
 from firstline.learning.hybrid_model import Features, HybridModel
 
 MAX_FILE_BYTES: Final = 256 << 20
+
+_CERTAIN: Final = 0.995
+"""Where the model is so sure of the language, nobody else is asked: foreign text in Latin letters does not reach it."""
+
+_SHARED_SCRIPTS: Final = frozenset({"ru", "ar"})
+"""Languages that unsupported ones share a script with, and are taken for with certainty."""
 
 
 class ModelUnusable(ValueError):
@@ -45,7 +52,8 @@ class LocalModel:
 
     def _reviewed(self, text: str, analysed: tuple[Prediction, Features], categories: CustomModel | None) -> Prediction:
         prediction, features = analysed
-        if self.foreign.found_in(text) is not None:
+        certain = features.certainty >= _CERTAIN and features.language not in _SHARED_SCRIPTS
+        if not certain and self.foreign.found_in(text) is not None:
             return replace(prediction, language=None, abstained=Abstention.UNSUPPORTED_LANGUAGE)
         if categories is not None:
             return categories.predict(prediction, features)
@@ -67,8 +75,8 @@ def load_local_model(path: Path | None = None) -> LocalModel:
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise ModelUnusable(f"{name}: larger than {MAX_FILE_BYTES >> 20} MiB")
             data = path.read_bytes()
-        return LocalModel(load_model(data), curves_from_card(read_card(data)), ForeignLanguage())
+        return LocalModel(load_model(data, open_encoder), curves_from_card(read_card(data)), ForeignLanguage())
     except OSError as error:
         raise ModelUnusable(f"{name}: {error.strerror or error}") from None
-    except (ArtifactInvalid, ValueError) as error:
+    except ValueError as error:
         raise ModelUnusable(f"{name}: {error}") from None

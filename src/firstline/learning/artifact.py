@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,15 +11,23 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from firstline.learning.hybrid_model import RECIPE, Head, HybridModel, Table
+from firstline.learning.embedding import Embedder, Encoder, SentenceEmbedder, StaticEmbedder, Table
+from firstline.learning.heads import Head, Heads
+from firstline.learning.hybrid_model import MINILM_RECIPE, RECIPE, HybridModel
 from firstline.learning.vocabulary import Vocabulary
+from firstline.learning.wordpiece import WordPieces
 
 MAX_BITS: Final = 20
 HEADS: Final = ("category", "language", "subcategory", "urgency", "decision", "signals")
 """The questions that a model answers, in the order of their columns."""
 
+_UNFIT: Final = "the model file is damaged: its parts do not fit each other"
 _MAX_TEXT: Final = 16 << 20
 _LEXICON: Final = "lexicon."
+
+OpenEncoder = Callable[[bytes, int], Encoder]
+"""Opens the ONNX graph of a model of recipe `minilm.v1`, which reads so many word pieces; raises ValueError, with a
+sentence, when it cannot."""
 
 
 class ArtifactInvalid(ValueError):
@@ -30,7 +38,7 @@ def dump(
     *,
     ngrams: Table,
     idf: NDArray[np.float16],
-    embeddings: Table,
+    embeddings: Table | bytes,
     weights: NDArray[np.float32],
     bias: NDArray[np.float32],
     pieces: Sequence[str],
@@ -41,8 +49,9 @@ def dump(
     """A model as bytes.
 
     Args:
-        ngrams, idf, embeddings, weights, bias: as in `HybridModel`.
-        pieces, pairs, lexicons: as in `Vocabulary`.
+        ngrams, idf, weights, bias: as in `HybridModel`.
+        embeddings: the static table, or the ONNX graph of an encoder.
+        pieces, pairs, lexicons: as in `Vocabulary`; for an encoder its own pieces, in its order, and no pairs.
         card: `recipe`, `bits`, `heads` (by name `labels`, `temperature`, `doubtful_temperature`), and whatever tells
             where the model comes from: config, data hashes, metrics, licences.
     """
@@ -50,14 +59,17 @@ def dump(
         "ngrams": ngrams.values,
         "ngram_scales": ngrams.scales.astype(np.float32),
         "idf": idf,
-        "embeddings": embeddings.values,
-        "embedding_scales": embeddings.scales.astype(np.float16),
         "weights": weights.astype(np.float16),
         "bias": bias.astype(np.float32),
         "pieces": _packed("\n".join(pieces)),
         "pairs": _packed("\n".join(" ".join(pair) for pair in pairs)),
         **{_LEXICON + language: _packed(lines) for language, lines in lexicons.items()},
     }
+    if isinstance(embeddings, Table):
+        tensors["embeddings"] = embeddings.values
+        tensors["embedding_scales"] = embeddings.scales.astype(np.float16)
+    else:
+        tensors["encoder"] = np.frombuffer(embeddings, np.uint8)
     return save(tensors, {"card": json.dumps(card, sort_keys=True, ensure_ascii=False)})
 
 
@@ -90,20 +102,23 @@ def read_card(data: bytes) -> dict[str, object]:
     return card
 
 
-def load_model(data: bytes) -> HybridModel:
+def load_model(data: bytes, open_encoder: OpenEncoder | None = None) -> HybridModel:
     """A model from bytes.
 
-    Raises: ArtifactInvalid when it is damaged, of another recipe or does not fit itself.
+    Args:
+        open_encoder: for a model of recipe `minilm.v1`; without it such a model cannot be loaded.
+    Raises: ArtifactInvalid when it is damaged, of another recipe or does not fit itself; whatever `open_encoder`
+        raises.
     """
     card = read_card(data)
-    if card.get("recipe") != RECIPE:
-        raise ArtifactInvalid(f"recipe {card.get('recipe')!r} is not known; this firstline reads {RECIPE}")
+    recipe = card.get("recipe")
+    if recipe not in (RECIPE, MINILM_RECIPE):
+        raise ArtifactInvalid(f"recipe {recipe!r} is not known; this firstline reads {RECIPE} and {MINILM_RECIPE}")
     try:
         tensors = load(data)
         heads = _heads(card["heads"])
         bits = int(str(card["bits"]))
         ngrams = Table(tensors["ngrams"], tensors["ngram_scales"])
-        embeddings = Table(tensors["embeddings"], tensors["embedding_scales"].astype(np.float32))
         idf, weights, bias = (tensors[name].astype(np.float32) for name in ("idf", "weights", "bias"))
         pieces = _unpacked(tensors["pieces"]).split("\n")
         pairs = [_pair(line) for line in _unpacked(tensors["pairs"]).split("\n") if line]
@@ -112,6 +127,12 @@ def load_model(data: bytes) -> HybridModel:
             for name, tensor in tensors.items()
             if name.startswith(_LEXICON)
         }
+        vocabulary = Vocabulary(pieces, pairs, lexicons)
+        table = (
+            Table(tensors["embeddings"], tensors["embedding_scales"].astype(np.float32)) if recipe == RECIPE else None
+        )
+        words = WordPieces(pieces) if recipe == MINILM_RECIPE else None
+        graph = tensors["encoder"].tobytes() if recipe == MINILM_RECIPE else b""
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, zlib.error) as error:
         raise ArtifactInvalid(f"the model file is damaged ({type(error).__name__})") from None
     columns = sum(len(head.labels) for head in heads.values())
@@ -122,24 +143,40 @@ def load_model(data: bytes) -> HybridModel:
         and ngrams.values.shape == (1 << bits, columns)
         and ngrams.scales.shape == bias.shape == (columns,)
         and idf.shape == (1 << bits,)
-        and embeddings.values.dtype == np.int8
-        and embeddings.values.ndim == 2
-        and embeddings.scales.shape == (len(pieces) + len(pairs),) == embeddings.values.shape[:1]
-        and weights.shape == (embeddings.values.shape[1], columns)
-        and all(bool(np.isfinite(numbers).all()) for numbers in (ngrams.scales, idf, embeddings.scales, weights, bias))
+        and weights.ndim == 2
+        and weights.shape[1] == columns
+        and all(bool(np.isfinite(numbers).all()) for numbers in (ngrams.scales, idf, weights, bias))
+        and (table is None or _table_fits(table, len(pieces) + len(pairs)))
     )
     if not fits:
-        raise ArtifactInvalid("the model file is damaged: its parts do not fit each other")
+        raise ArtifactInvalid(_UNFIT)
+    embedder: Embedder
+    if table is not None:
+        embedder = StaticEmbedder(table, vocabulary)
+    elif open_encoder is not None and words is not None:
+        embedder = SentenceEmbedder(open_encoder(graph, len(pieces)), words, vocabulary)
+    else:
+        raise ArtifactInvalid(f"recipe {recipe!r} needs an encoder, and nothing here opens one")
+    if embedder.dimensions != weights.shape[0]:
+        raise ArtifactInvalid(_UNFIT)
     return HybridModel(
-        name=f"{RECIPE}+{hashlib.sha256(data).hexdigest()[:8]}",
-        heads=heads,
+        name=f"{recipe}+{hashlib.sha256(data).hexdigest()[:8]}",
+        heads=Heads(heads),
         ngrams=ngrams,
         idf=idf,
-        embeddings=embeddings,
+        embedder=embedder,
         weights=weights,
         bias=bias,
-        vocabulary=Vocabulary(pieces, pairs, lexicons),
         bits=bits,
+    )
+
+
+def _table_fits(table: Table, rows: int) -> bool:
+    return (
+        table.values.dtype == np.int8
+        and table.values.ndim == 2
+        and table.scales.shape == (rows,) == table.values.shape[:1]
+        and bool(np.isfinite(table.scales).all())
     )
 
 
