@@ -40,15 +40,15 @@ def decide(text: str, model: LocalModel, book: RuleBook, policy: Policy) -> Verd
     return settle(facts, matches, prediction, policy, rules_hash="")
 
 
-def found_by(verdict: Verdict, signal: Signal, policy: Policy) -> tuple[bool, bool]:
+def found_by(verdict: Verdict, signal: Signal) -> tuple[bool, bool]:
     """Whether a rule has found a signal, and whether rules and model together have."""
     assert verdict.evidence is not None
     assert verdict.evidence.prediction is not None
     ruled = any(match.signal is signal for match in verdict.evidence.matches)
-    chance = verdict.evidence.prediction.signals.get(signal, 0.0)
     if signal is Signal.SPAM:
         return ruled, ruled or verdict.decision is Decision.IGNORE
-    return ruled, ruled or chance >= policy.suspicion
+    suspected = f"suspects {signal} " in " ".join(reason.text for reason in verdict.reasons)
+    return ruled, ruled or suspected
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def main() -> None:
                 all_languages.append((language, prediction.language))
             else:
                 signal, expected = Signal(str(entry["signal"])), bool(entry["expected"])
-                for who, found in enumerate(found_by(verdict, signal, policy)):
+                for who, found in enumerate(found_by(verdict, signal)):
                     caught[signal, expected, who].append(found == expected)
     probabilities, labels = np.array(all_probabilities), np.array(all_labels)
     expected_languages = np.array([language for language, _ in all_languages])

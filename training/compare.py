@@ -18,7 +18,7 @@ from scipy.sparse import hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from tokens import embeddings_of
-from train import fit, tasks_of, temperatures, the_table
+from train import fit, languages_of, tasks_of, temperatures, the_table
 
 from firstline.learning.artifact import quantise_rows
 from firstline.learning.calibration import expected_calibration_error, fit_temperature
@@ -40,14 +40,14 @@ def main() -> None:
     own = corpus_rows(config["corpus_weight"])
     rows = own + third_party_rows(options.data / "tickets_mapped.jsonl.gz", config, rng)
     rows += wanted_mail(options.data, config["wanted_mail"], rng)
-    rows = [row for row in rows if row.language == "en"]  # the sources are English
     pieces, pairs, table = the_table(options, config, own)
     texts = [row.text for row in rows]
     counts = count_buckets(texts, config["bits"])
     vocabulary = Vocabulary(pieces, pairs, lexicons())
     ours = Halves(
         weighed(counts, inverse_frequencies(counts)),
-        embeddings_of(vocabulary, quantise_rows(table), texts, ["en"] * len(texts)),
+        embeddings_of(vocabulary, quantise_rows(table), texts, [row.language for row in rows]),
+        languages_of(rows, config["languages"]),
     )
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2).fit_transform(texts)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=3)
@@ -57,7 +57,7 @@ def main() -> None:
     spam = next(task for task in tasks["signals"] if task.name == "spam")
     sources = np.array([row.source for row in rows])
 
-    print(f"{len(rows)} English rows\n{'source':20}{'rows':>7}{'hybrid.v1':>11}{'TF-IDF':>9}{'halves agree':>14}")
+    print(f"{len(rows)} rows\n{'source':20}{'rows':>7}{'hybrid.v1':>11}{'TF-IDF':>9}{'halves agree':>14}")
     figures, left_out = [], []
     for source in sorted(set(sources.tolist()) - {OWN}):
         out = sources == source
@@ -77,7 +77,7 @@ def main() -> None:
         baseline = LogisticRegression(C=BASELINE_C, max_iter=150, tol=1e-3)
         baseline.fit(theirs[inside], category.answers[kept], sample_weight=category.weights[kept])
         answers = category.answers[~kept]
-        scores = spelled + meant + fitted.bias
+        scores = fitted.scores(ours[asked])
         other_scores = baseline.decision_function(theirs[asked])
         left_out.append((source, spelled, meant, scores, other_scores, answers))
         mine = float((scores.argmax(axis=1) == answers).mean())

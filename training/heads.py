@@ -22,18 +22,24 @@ class Halves:
     Attributes:
         ngrams: weighed and of unit length, sparse (n_rows, 2**bits).
         embeddings: unit vectors, (n_rows, n_dimensions).
+        languages: 1 at the language of each row, (n_rows, n_languages).
     """
 
     ngrams: csr_matrix
     embeddings: Floats
+    languages: Floats
 
     def __getitem__(self, chosen: NDArray[np.bool_] | Labels) -> "Halves":
-        return Halves(self.ngrams[chosen], self.embeddings[chosen])
+        return Halves(self.ngrams[chosen], self.embeddings[chosen], self.languages[chosen])
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Weights of one head, by half; scores are the sum of both halves and the bias."""
+    """Weights of one head, by half; scores are the sum of both halves and the bias of the language.
+
+    Attributes:
+        bias: (n_languages, n_labels).
+    """
 
     ngrams: Floats
     embeddings: Floats
@@ -45,7 +51,7 @@ class Fitted:
 
     def scores(self, features: Halves) -> Floats:
         spelled, meant = self.halves(features)
-        found: Floats = spelled + meant + self.bias
+        found: Floats = spelled + meant + features.languages @ self.bias
         return found
 
 
@@ -84,12 +90,14 @@ def fit_apart(
 
     Args:
         c, embedding_c: inverse strengths of the penalty of the n-gram and of the embedding half.
-        embedding_share: 0–1; of the embedding half in the mix. At 0 it is left out.
+        embedding_share: 0–1; of the embedding half in the mix. At 0 it is left out, and so are the biases of the
+            languages: the head that names the language must not be told it.
     """
-    spelled, spelled_bias = _fit(features.ngrams, labels, weights, c)
+    told = features.languages if embedding_share else np.zeros_like(features.languages)
+    spelled, spelled_bias = _fit(features.ngrams, told, labels, weights, c)
     if not embedding_share:
         return Fitted(spelled, np.zeros((features.embeddings.shape[1], spelled.shape[1]), np.float32), spelled_bias)
-    meant, meant_bias = _fit(features.embeddings, labels, weights, embedding_c)
+    meant, meant_bias = _fit(csr_matrix(features.embeddings), features.languages, labels, weights, embedding_c)
     mine, other = np.float32(1 - embedding_share), np.float32(embedding_share)
     return Fitted(spelled * mine, meant * other, spelled_bias * mine + meant_bias * other)
 
@@ -106,12 +114,17 @@ def fit_together(features: Halves, labels: Labels, weights: NDArray[np.float64],
     rare = weights[yes].sum()
     lifted = np.where(yes, weights * (weights[~yes].sum() / rare) ** balance, weights)
     matrix = hstack([csr_matrix(features.embeddings), features.ngrams]).tocsr()
-    found, bias = _fit(matrix, labels, lifted, c)
+    found, bias = _fit(matrix, features.languages, labels, lifted, c)
     dimensions = features.embeddings.shape[1]
     return Fitted(found[dimensions:], found[:dimensions], bias)
 
 
-def _fit(matrix: Any, labels: Labels, weights: NDArray[np.float64], c: float) -> tuple[Floats, Floats]:
+def _fit(
+    matrix: csr_matrix, languages: Floats, labels: Labels, weights: NDArray[np.float64], c: float
+) -> tuple[Floats, Floats]:
+    """Weights, and a bias for each language: how common the answers are differs by where the rows come from."""
     model = LogisticRegression(C=c, max_iter=150, tol=1e-3)
-    model.fit(matrix, labels, sample_weight=weights)
-    return model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)
+    model.fit(hstack([matrix, csr_matrix(languages)]).tocsr(), labels, sample_weight=weights)
+    found = model.coef_.T.astype(np.float32)
+    width = matrix.shape[1]
+    return found[:width], found[width:] + model.intercept_.astype(np.float32)

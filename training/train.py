@@ -185,7 +185,7 @@ def _score(job: Job) -> tuple[tuple[str, int, int], NDArray[np.int64], Any]:
     fitted = fit(_features[task.rows[inside]], task.answers[inside], task.weights[inside], job.settings)
     asked = task.rows[~inside]
     spelled, meant = fitted.halves(_features[asked])
-    return job.key, asked, (spelled, meant, fitted.bias)
+    return job.key, asked, (spelled, meant, _features.languages[asked] @ fitted.bias)
 
 
 def _answers_differ(task: Task, fold: NDArray[np.bool_]) -> bool:
@@ -273,7 +273,9 @@ def main() -> None:
     counts = count_buckets(texts, config["bits"])
     idf = inverse_frequencies(counts)
     features = Halves(
-        weighed(counts, idf), embeddings_of(vocabulary, embeddings, texts, [row.language for row in rows])
+        weighed(counts, idf),
+        embeddings_of(vocabulary, embeddings, texts, [row.language for row in rows]),
+        languages_of(rows, config["languages"]),
     )
     tasks = tasks_of(rows, config)
     sources = np.array([row.source for row in rows])
@@ -303,7 +305,7 @@ def main() -> None:
             )
         ngrams.append(np.concatenate([part.ngrams for part in columns], axis=1))
         weights.append(np.concatenate([part.embeddings for part in columns], axis=1))
-        biases.append(np.concatenate([part.bias for part in columns]))
+        biases.append(np.concatenate([part.bias for part in columns], axis=1))
         cards[name] = {
             "labels": [label for task in tasks[name] for label in task.labels],
             "temperature": round(heat[name][0], 4),
@@ -315,7 +317,7 @@ def main() -> None:
         "idf": idf.astype(np.float16),
         "embeddings": embeddings,
         "weights": np.concatenate(weights, axis=1),
-        "bias": np.concatenate(biases),
+        "bias": with_unknown(np.concatenate(biases, axis=1)),
         "pieces": pieces,
         "pairs": pairs,
         "lexicons": words,
@@ -342,6 +344,16 @@ def main() -> None:
     model = load_model(data)
     options.out.write_bytes(data)
     print(f"{model.name}, {len(data)} bytes written")
+
+
+def languages_of(rows: Sequence[Row], languages: Sequence[str]) -> NDArray[np.float32]:
+    """1 at the language of each row, (n_rows, n_languages)."""
+    return np.array([[float(row.language == language) for language in languages] for row in rows], np.float32)
+
+
+def with_unknown(bias: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A last row for texts whose language is not known: the mean of the others."""
+    return np.concatenate([bias, bias.mean(axis=0, keepdims=True)])
 
 
 def the_table(

@@ -37,7 +37,7 @@ from firstline.core.taxonomy import (
 from firstline.core.verdict import Abstention, Evidence, Prediction, Reason, Source, Verdict
 
 SIGNAL_PROBABILITY: Final = 0.5
-"""A local prediction of a category other than the fallback at or above it is a signal of its own."""
+"""A local prediction of churn, of a complaint, or of a category other than the fallback counts from here on."""
 
 _UNHAPPY: Final = frozenset({Signal.CHURN, Signal.COMPLAINT})
 _WATCHED: Final = frozenset({*MUST_NOT_MISS, Signal.OUTAGE})
@@ -188,7 +188,9 @@ def _suspected(prediction: Prediction | None, signals: frozenset[Signal], policy
     return {
         signal: chance
         for signal, chance in prediction.signals.items()
-        if chance >= policy.suspicion and signal is not Signal.SPAM and signal not in signals
+        if signal is not Signal.SPAM
+        and signal not in signals
+        and chance >= (policy.suspicion if signal in _WATCHED else SIGNAL_PROBABILITY)
     }
 
 

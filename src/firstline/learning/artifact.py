@@ -141,7 +141,8 @@ def load_model(data: bytes, open_encoder: OpenEncoder | None = None) -> HybridMo
         and all(head.temperature > 0 and head.doubtful_temperature > 0 and head.labels for head in heads.values())
         and ngrams.values.dtype == np.int8
         and ngrams.values.shape == (1 << bits, columns)
-        and ngrams.scales.shape == bias.shape == (columns,)
+        and ngrams.scales.shape == (columns,)
+        and bias.shape == (len(heads["language"].labels) + 1, columns)
         and idf.shape == (1 << bits,)
         and weights.ndim == 2
         and weights.shape[1] == columns

@@ -97,7 +97,7 @@ class Heads:
             model: name of the model.
             languages: of the texts.
             spelled, meant: scores of the n-gram and of the embedding half, (n_texts, n_columns).
-            bias: in neither half, (n_columns,).
+            bias: in neither half, (n_texts, n_columns).
         """
         scores = spelled + meant + bias
         chances: dict[str, _Scores] = {}

@@ -57,7 +57,8 @@ class HybridModel:
         idf: inverse document frequencies, (2**bits,).
         embedder: makes vectors of n_dimensions.
         weights: of the embedding half, (n_dimensions, n_columns).
-        bias: (n_columns,).
+        bias: (n_languages + 1, n_columns); how common the answers are differs by language. The last row is for a text
+            whose language is not known.
         bits: log2 of the number of buckets.
     """
 
@@ -135,7 +136,7 @@ class HybridModel:
         return self.embedder.embed(text, language=language)
 
     def _analyse_batch(self, texts: Sequence[str]) -> list[tuple[Prediction, Features]]:
-        sums = np.zeros((len(texts), len(self.bias)), np.float32)
+        sums = np.zeros((len(texts), self.bias.shape[1]), np.float32)
         squares = np.zeros(len(texts), np.float32)
         blocks = bucket_blocks(texts, bits=self.bits)
         rows = np.concatenate([block_rows for _, block_rows in blocks])
@@ -158,11 +159,12 @@ class HybridModel:
             squares: summed squares of idf, (n_texts,).
         """
         spelled = sums * self.ngrams.scales / np.sqrt(np.maximum(squares, 1e-6))[:, None].astype(np.float64)
-        found = self.heads.languages(spelled + self.bias)
+        found = self.heads.languages(spelled + self.bias[-1])
         languages = [language for language, _ in found]
         vectors = [self.embed(text, language=language) for text, language in zip(texts, languages, strict=True)]
         meant = (np.stack(vectors) @ self.weights).astype(np.float64)
-        predictions = self.heads.predictions(self.name, languages, spelled, meant, self.bias)
+        bias = self.bias[[self.languages.index(language) if language else -1 for language in languages]]
+        predictions = self.heads.predictions(self.name, languages, spelled, meant, bias)
         return [
             (prediction, Features(own, language, certainty, vector))
             for prediction, own, (language, certainty), vector in zip(predictions, ids, found, vectors, strict=True)
