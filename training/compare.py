@@ -40,6 +40,7 @@ def main() -> None:
     own = corpus_rows(config["corpus_weight"])
     rows = own + third_party_rows(options.data / "tickets_mapped.jsonl.gz", config, rng)
     rows += wanted_mail(options.data, config["wanted_mail"], rng)
+    rows = [row for row in rows if row.language == "en"]  # the sources are English
     pieces, pairs, table = the_table(options, config, own)
     texts = [row.text for row in rows]
     counts = count_buckets(texts, config["bits"])
@@ -57,7 +58,7 @@ def main() -> None:
     spam = next(task for task in tasks["signals"] if task.name == "spam")
     sources = np.array([row.source for row in rows])
 
-    print(f"{len(rows)} rows\n{'source':20}{'rows':>7}{'hybrid.v1':>11}{'TF-IDF':>9}{'halves agree':>14}")
+    print(f"{len(rows)} English rows\n{'source':20}{'rows':>7}{'hybrid.v1':>11}{'TF-IDF':>9}{'halves agree':>14}")
     figures, left_out = [], []
     for source in sorted(set(sources.tolist()) - {OWN}):
         out = sources == source

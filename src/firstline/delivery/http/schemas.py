@@ -211,6 +211,7 @@ class ReasonBody(BaseModel):
 
 class _VerdictBody(BaseModel):
     id: str = Field(description="The ticket, for history and feedback.")
+    subcategory: str | None = Field(description="A finer kind inside the category; null where none is known.")
     probability: float = Field(ge=0, le=1, description="Calibrated chance that the category is right.")
     needs_review: bool
     source: Literal["rule", "local", "provider", "emergency"]
@@ -236,6 +237,7 @@ class BatchItem(BaseModel):
     priority: str | None = None
     error: str | None = None
     id: str | None = None
+    subcategory: str | None = None
     probability: float | None = None
     needs_review: bool | None = None
     source: str | None = None

@@ -14,6 +14,7 @@ def shared_members(done: Triaged) -> dict[str, Any]:
     verdict = done.verdict
     return {
         "id": f"{TICKET}{done.ticket_id}",
+        "subcategory": verdict.subcategory,
         "probability": round(verdict.probability, 4),
         "needs_review": verdict.needs_review,
         "source": verdict.source.value,
