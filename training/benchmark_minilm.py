@@ -26,9 +26,9 @@ from firstline.learning.custom import curves_from_card
 from firstline.learning.linear import softmax
 
 BITS = 14
-ENCODER_C = 10.0
-NGRAM_C = 10.0
-TRIED = {"encoder": (3.0, 10.0, 30.0, 100.0), "n-grams": (3.0, 10.0, 30.0)}
+ENCODER_C = 20.0
+NGRAM_C = 30.0
+TRIED = {"encoder": (5.0, 10.0, 20.0, 40.0), "n-grams": (30.0, 100.0)}
 
 
 def main() -> None:

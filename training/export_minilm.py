@@ -23,7 +23,20 @@ from heads import Fitted, Halves, count_buckets, inverse_frequencies, weighed
 from mimic import TEACHER
 from numpy.typing import NDArray
 from rows import OWN, Row, corpus_rows, lexicons, third_party_rows, wanted_mail
-from train import FILES, FOLDS, HERE, PROCESSES, Task, fit, judge, left_out_scores, read, tasks_of
+from train import (
+    FILES,
+    FOLDS,
+    HERE,
+    PROCESSES,
+    Task,
+    fit,
+    judge,
+    languages_of,
+    left_out_scores,
+    read,
+    tasks_of,
+    with_unknown,
+)
 
 from firstline.adapters.onnx_embedder import open_encoder
 from firstline.learning.artifact import HEADS, dump, load_model, quantise_columns
@@ -55,7 +68,11 @@ def main() -> None:
     counts = count_buckets(texts, config["bits"])
     idf = inverse_frequencies(counts)
     embedder = embedder_of(graph, pieces, words)
-    features = Halves(weighed(counts, idf), encoded(embedder, texts, [row.language for row in rows]))
+    features = Halves(
+        weighed(counts, idf),
+        encoded(embedder, texts, [row.language for row in rows]),
+        languages_of(rows, config["languages"]),
+    )
     tasks = tasks_of(rows, config)
     heat = dict.fromkeys(HEADS, (1.0, 1.0))
     shifts = dict.fromkeys(config["signals"], (1.0, 0.0))
@@ -197,7 +214,7 @@ def fitted_heads(
     return (
         np.concatenate([part.ngrams for part in columns], axis=1),
         np.concatenate([part.embeddings for part in columns], axis=1),
-        np.concatenate([part.bias for part in columns]),
+        with_unknown(np.concatenate([part.bias for part in columns], axis=1)),
     )
 
 

@@ -87,7 +87,7 @@ def artefact(encoder: bytes | Table | None = None, *, pieces: Sequence[str] = PI
         "idf": np.ones(256, np.float16),
         "embeddings": graph() if encoder is None else encoder,
         "weights": weights,
-        "bias": bias,
+        "bias": np.tile(bias, (len(LABELS["language"]) + 1, 1)),
         "pieces": pieces,
         "pairs": (),
         "lexicons": {"de": "kennwort\tpassword\n"},
@@ -124,8 +124,10 @@ def test_a_server_answers_with_the_model_of_a_file(tmp_path: Path, model_file: P
 
 def test_a_text_gets_the_same_answer_alone_and_in_a_batch(model: LocalModel) -> None:
     texts = ["vpn", "refund vpn!", "", "Please send the refund " * 40, "my password and my vpn", "😀", "x" * 5_000]
-    together = model.predict_many(texts)
-    assert together == [model.predict(text) for text in texts]
+    for text, (found, features) in zip(texts, model.hybrid.analyse_many(texts), strict=True):
+        alone, alone_features = model.hybrid.analyse(text)
+        assert features.embedding.tolist() == alone_features.embedding.tolist()
+        assert found.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
     assert model.name.startswith(f"{MINILM_RECIPE}+")
 
 
