@@ -57,6 +57,9 @@ train: $(VENV)/.train ## rebuild the local model from DATA=DIR
 minilm: $(VENV)/.train ## build minilm.safetensors, more accurate on English and slower, from DATA=DIR
 	@$(VENV)-train/bin/python training/export_minilm.py --data $(DATA)
 
+compare: $(VENV)/.train ## leave public sources out, beside TF-IDF and logistic regression, from DATA=DIR
+	@$(VENV)-train/bin/python training/compare.py --data $(DATA)
+
 eval: $(VENV)/.serve ## accuracy of model and rules on the held-out text
 	@$(BIN)/python evaluation/evaluate.py
 
