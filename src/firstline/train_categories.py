@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from firstline.adapters.onnx_embedder import open_encoder
 from firstline.core.categories import from_data
 from firstline.learning.artifact import load_model, read_card
 from firstline.learning.custom import curves_from_card, dump_custom, train
@@ -34,7 +35,7 @@ def main() -> None:
     file = asked["model_file"]
     shipped = resources.files("firstline.data").joinpath("models", "default.safetensors")
     data = Path(file).read_bytes() if file else shipped.read_bytes()
-    model = load_model(data)
+    model = load_model(data, open_encoder)
     if model.name != asked["model"]:
         sys.exit(EXIT_OTHER_MODEL)
     trained, advice = train(model, from_data(asked["categories"]), curves_from_card(read_card(data)))

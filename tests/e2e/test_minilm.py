@@ -122,6 +122,16 @@ def test_a_server_answers_with_the_model_of_a_file(tmp_path: Path, model_file: P
         assert one.data["confidence"] == answered.data["results"][0]["confidence"]
 
 
+def test_own_categories_are_trained_on_the_model_of_a_file(tmp_path: Path, model_file: Path) -> None:
+    wanted = {"categories": [{"name": "Lines", "examples": ["vpn"]}, {"name": "Money", "examples": ["refund"]}]}
+    with serve(tmp_path / "data", FIRSTLINE_MODEL_FILE=str(model_file)) as server:
+        registered = server.request("POST", "/api/v1/auth/register", {"email": "own@example.com", "tier": "free"})
+        key = registered.data["api_key"]
+        changed = server.request("PUT", "/v1/categories", wanted, key=key)
+        assert changed.status == 200
+        assert changed.data["model"].startswith(f"{MINILM_RECIPE}+")
+
+
 def test_a_text_gets_the_same_answer_alone_and_in_a_batch(model: LocalModel) -> None:
     texts = ["vpn", "refund vpn!", "", "Please send the refund " * 40, "my password and my vpn", "😀", "x" * 5_000]
     for text, (found, features) in zip(texts, model.hybrid.analyse_many(texts), strict=True):
