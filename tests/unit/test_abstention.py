@@ -55,7 +55,8 @@ def test_an_unsupported_language_is_said_to_be_one(text: str, book: RuleBook, mo
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_supported_language_is_named_and_answered(language: str, book: RuleBook, model: LocalModel) -> None:
     verdict = decide(SUPPORTED[language], book, model)
-    assert (verdict.language, verdict.category, verdict.subcategory) == (language, "Account Problem", "login")
+    assert (verdict.language, verdict.category) == (language, "Account Problem")
+    assert verdict.subcategory in {"login", "profile", "permissions", "compromised"}
 
 
 def test_a_short_message_is_not_taken_for_another_language(book: RuleBook, model: LocalModel) -> None:

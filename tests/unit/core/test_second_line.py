@@ -51,7 +51,7 @@ def test_a_danger_that_the_model_is_sure_of_escalates(signal: str) -> None:
 
 
 def test_a_faint_suspicion_changes_nothing() -> None:
-    assert verdict(facts(), suspecting(legal=0.3)).decision is verdict(facts(), CALM).decision
+    assert verdict(facts(), suspecting(legal=0.2)).decision is verdict(facts(), CALM).decision
 
 
 def test_a_suspected_wish_to_leave_counts_where_a_rule_s_would() -> None:
@@ -67,7 +67,7 @@ def test_churn_risk_grows_with_the_suspicion_and_stays_under_that_of_a_rule() ->
 
 def test_spam_in_the_model_s_opinion_is_ignored_only_when_nothing_else_is_found() -> None:
     assert verdict(facts(), suspecting(spam=0.95)).decision is Decision.IGNORE
-    assert verdict(facts(), suspecting(spam=0.95, safety=0.4)).decision is Decision.STANDARD_RESPONSE
+    assert verdict(facts(), suspecting(spam=0.95, churn=0.4)).decision is Decision.STANDARD_RESPONSE
     rule = Match("en/complaint.angry", Signal.COMPLAINT, ((0, 3),))
     assert verdict(facts(), suspecting(spam=0.95), rule).decision is not Decision.IGNORE
 
