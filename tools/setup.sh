@@ -16,14 +16,14 @@ PY
 
 if command -v uv >/dev/null 2>&1; then
     [ -x "$venv/bin/python" ] || uv venv -q --python "$python" "$venv"
-    [ -z "$first" ] || "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip -q
+    [ -z "$first" ] || "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null
     [ -z "$first" ] || "$venv/bin/python" -m pip install -q --disable-pip-version-check "$first"
     uv pip install -q --python "$venv/bin/python" $nodeps --require-hashes -r "$lock"
     uv pip install -q --python "$venv/bin/python" --require-hashes -r requirements-build.lock
     uv pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -e .
 else
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip -q
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null
     [ -z "$first" ] || "$venv/bin/python" -m pip install -q --disable-pip-version-check "$first"
     "$venv/bin/python" -m pip install -q --disable-pip-version-check $nodeps --require-hashes -r "$lock"
     "$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r requirements-build.lock
