@@ -4,3 +4,7 @@ Absolute figures depend on the machine; every cost is therefore also given again
 measured in turn with it. Servers are real processes, load comes from other processes, and where there are four cores
 or more the two never share one.
 """
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as `firstline` does; before numpy is imported

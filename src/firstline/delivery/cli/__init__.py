@@ -17,6 +17,8 @@ from firstline.delivery.cli.terminal import CLOSED_PIPE
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, that of the process by default; the exit code."""
+    # The model's products are small: threads of BLAS would only wait for each other. Read by numpy's first import.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.stdout is None:  # closed by whoever started us, as a service manager may
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # open to the end
     if sys.stderr is None:

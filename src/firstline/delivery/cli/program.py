@@ -1,6 +1,5 @@
 """The commands, their arguments and what every one of them does about mistakes."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -304,8 +303,6 @@ def _answer(
     task: "Task", *, keep: str | None, processes: int | None, resume: bool, force: bool, progress: bool
 ) -> None:
     """Answer a file in a file by the bulk path, everything else row by row as it comes."""
-    # BLAS would otherwise start threads of its own in every process that decides. Read when numpy is first imported.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from firstline.delivery.cli.bulk import BulkOptions, is_bulk, triage_bulk
     from firstline.delivery.cli.triage import triage_file
 
