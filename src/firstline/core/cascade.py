@@ -37,10 +37,14 @@ from firstline.core.taxonomy import (
 from firstline.core.verdict import Abstention, Evidence, Prediction, Reason, Source, Verdict
 
 SIGNAL_PROBABILITY: Final = 0.5
-"""A local prediction of churn, of a complaint, or of a category other than the fallback counts from here on."""
+"""A local prediction of a legal matter, of churn, of a complaint, or of a category other than the fallback counts from
+here on."""
 
 _UNHAPPY: Final = frozenset({Signal.CHURN, Signal.COMPLAINT})
 _WATCHED: Final = frozenset({*MUST_NOT_MISS, Signal.OUTAGE})
+_SELDOM_NAMED: Final = frozenset({Signal.SAFETY, Signal.SECURITY, Signal.OUTAGE})
+"""Signals that people tell without a word for them; a legal threat mostly has one, which the rules know."""
+
 _FAINT: Final = 0.3
 """A signal less probable than this does not keep spam from being ignored."""
 
@@ -190,7 +194,7 @@ def _suspected(prediction: Prediction | None, signals: frozenset[Signal], policy
         for signal, chance in prediction.signals.items()
         if signal is not Signal.SPAM
         and signal not in signals
-        and chance >= (policy.suspicion if signal in _WATCHED else SIGNAL_PROBABILITY)
+        and chance >= (policy.suspicion if signal in _SELDOM_NAMED else SIGNAL_PROBABILITY)
     }
 
 

@@ -80,9 +80,9 @@ class Policy:
         review_probability: 0–1; a calibrated probability under it asks for a review.
         categories: names and starting priorities; the fallback is always among them.
         thresholds: of categories and languages; the most specific one applies.
-        suspicion: 0–1; a legal, safety or security matter or an outage that the local model gives this probability,
-            and no rule has found, raises the message to a priority response and asks for a review. It is low: to
-            look at two harmless messages costs less than to miss one.
+        suspicion: 0–1; a safety or security matter or an outage that the local model gives this probability, and no
+            rule has found, raises the message to a priority response and asks for a review. It is low: to look at
+            two harmless messages costs less than to miss one.
         alarm: 0–1; at this probability a suspected legal, safety or security matter escalates at once.
         spam: 0–1; at this probability a message with no other signal is ignored.
         insistence: 0–1; at this probability the model's opinion on urgency and decision raises the message.
