@@ -151,8 +151,15 @@ def test_after_closing_everything_appended_before_is_there_or_has_raised(with_st
     appended: list[asyncio.Task[None]] = []
 
     async def work(store: Store) -> None:
-        appended.extend(asyncio.ensure_future(store.journal.append(record(number))) for number in range(200))
-        await asyncio.sleep(0)
+        all_begun = asyncio.Event()
+
+        async def append(number: int) -> None:
+            if number == 199:
+                all_begun.set()
+            await store.journal.append(record(number))
+
+        appended.extend(asyncio.ensure_future(append(number)) for number in range(200))
+        await all_begun.wait()
 
     async def finish(store: Store) -> None:
         await work(store)

@@ -1,6 +1,7 @@
 """Multinomial logistic regression, for heads that are trained while firstline runs."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -71,7 +72,9 @@ def fit_softmax(
     return found[:size].reshape(columns, n_classes), found[size:]
 
 
-def _minimise(loss_and_gradient, point: Floats, *, iterations: int, tolerance: float) -> Floats:  # type: ignore[no-untyped-def]
+def _minimise(
+    loss_and_gradient: Callable[[Floats], tuple[float, Floats]], point: Floats, *, iterations: int, tolerance: float
+) -> Floats:
     steps: deque[tuple[Floats, Floats, float]] = deque(maxlen=_REMEMBERED)
     loss, gradient = loss_and_gradient(point)
     for _ in range(iterations):

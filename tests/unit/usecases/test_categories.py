@@ -142,16 +142,17 @@ def test_what_is_in_force_is_read_once_and_again_after_a_change(play: Play) -> N
 def test_what_was_read_before_a_change_is_not_kept_after_it(play: Play) -> None:
     async def scenario(world: World) -> None:
         find = world.store.find_categories
-        changed = asyncio.Event()
+        has_read, changed = asyncio.Event(), asyncio.Event()
 
         async def late(account_id: str) -> Any:
             found = await find(account_id)
+            has_read.set()
             await changed.wait()
             return found
 
         world.store.find_categories = late  # type: ignore[method-assign]
         reading = asyncio.create_task(world.in_force.of(ME.account.id))
-        await asyncio.sleep(0)
+        await has_read.wait()
         world.store.find_categories = find  # type: ignore[method-assign]
         trained = await world.trainer.train(ME.account.id, SHOP)
         body = orjson.dumps(to_data(SHOP)).decode()

@@ -199,9 +199,9 @@ def _open_source(task: Task, options: BulkOptions, opened: ExitStack, *, plain: 
         head = stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
     except OSError as error:
         raise Mistake(f"{printable(task.file)} cannot be read: {error.strerror}.") from None
-    format = task.format or format_of(task.file)  # noqa: A001
+    format = task.format or format_of(task.file)  # noqa: A001  # as the flag
     if format is None and head.startswith(MAGIC):
-        format = Format.PARQUET  # noqa: A001
+        format = Format.PARQUET  # noqa: A001  # as the flag
     fields = WRITER_FIELDS if task.contract is Contract.DECISION else ()
     if format is Format.PARQUET:
         reader = ParquetReader(path, column=task.column, columns=TEXT_COLUMNS, fields=fields, keep=options.keep)
@@ -209,7 +209,7 @@ def _open_source(task: Task, options: BulkOptions, opened: ExitStack, *, plain: 
     if format is None and b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise Mistake(f"{printable(task.file)} has an unknown format; firstline reads parquet, csv, jsonl and txt.")
     lines = Lines(stream)
-    format = format or guess_format(lines, column=task.column, delimiter=task.delimiter)  # noqa: A001
+    format = format or guess_format(lines, column=task.column, delimiter=task.delimiter)  # noqa: A001  # as the flag
     if options.keep and format is Format.TXT:
         raise Mistake("--keep needs columns; a txt file has none.")
     rows = read_rows(lines, format=format, column=task.column, delimiter=task.delimiter, keep=options.keep)

@@ -71,7 +71,7 @@ def triage_file(task: Task) -> int:
     with ExitStack() as opened:
         source, size = _open_source(task, opened)
         lines = Lines(source)
-        format = (  # noqa: A001
+        format = (  # noqa: A001  # as the flag
             task.format or format_of(task.file) or guess_format(lines, column=task.column, delimiter=task.delimiter)
         )
         if format is Format.PARQUET:
