@@ -77,8 +77,8 @@ class Categories:
         """
         account_id = caller.account.id
         now = await self.in_force.of(account_id)
-        before = _matching(now.thresholds_version, expected)
         check_thresholds(found, categories=[category.name for category in now.taxonomy])
+        before = _matching(now.thresholds_version, expected)
         version = thresholds_version(found)
         row = ThresholdsRow(account_id, version, self.accounts.clock.now_us(), thresholds_to_body(found))
         audit = self.accounts.entry(caller.actor, "thresholds.change", account_id, target=version)

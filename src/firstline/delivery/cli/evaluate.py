@@ -20,7 +20,7 @@ from firstline.delivery.cli.quality_report import Report, SignalReport, print_re
 from firstline.delivery.cli.terminal import FOUND_WRONG, Mistake, printable, say
 from firstline.delivery.cli.triage import build_triage
 from firstline.delivery.http.bodies import JsonInvalid, parse_json
-from firstline.delivery.http.schemas import CategoriesRequest
+from firstline.delivery.http.own_settings_schemas import CategoriesRequest
 from firstline.learning.custom import CustomModel, train
 from firstline.learning.evaluation import Evaluation, evaluate, signal_quality
 from firstline.settings import Settings, load_settings

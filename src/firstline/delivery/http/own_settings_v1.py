@@ -22,8 +22,8 @@ from firstline.delivery.http.bodies import MAX_BODY_BYTES, JsonInvalid, parse_js
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.charging import uncharged
 from firstline.delivery.http.classifier_v1 import iso
+from firstline.delivery.http.own_settings_schemas import CategoriesRequest, ThresholdsRequest
 from firstline.delivery.http.replies import ErrorReply, json_reply
-from firstline.delivery.http.schemas import CategoriesRequest, ThresholdsRequest
 from firstline.learning.custom import Advice
 from firstline.ports.storage import StorageUnavailable, VersionChanged
 from firstline.ports.trainer import TrainingFailed

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from firstline.bootstrap import App
+from firstline.delivery.http import own_settings_schemas as own_schemas
 from firstline.delivery.http import schemas
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.classifier_v1 import ClassifierV1
@@ -109,19 +110,21 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
             201, {**_errors(b, 401, 403, 408, 413, 429, 503), **faults}, secured=True,
         ),
         RouteSpec(
-            "GET", "/v1/categories", own.categories, _OWN, None, schemas.CategoriesBody,
+            "GET", "/v1/categories", own.categories, _OWN, None, own_schemas.CategoriesBody,
             errors=_errors(c, 401, 429, 503), secured=True,
         ),
         RouteSpec(
-            "PUT", "/v1/categories", own.put_categories, _OWN, schemas.CategoriesRequest, schemas.CategoriesBody,
+            "PUT", "/v1/categories", own.put_categories, _OWN, own_schemas.CategoriesRequest,
+            own_schemas.CategoriesBody,
             errors=_errors(c, 400, 401, 408, 412, 413, 422, 429, 503), secured=True,
         ),
         RouteSpec(
-            "GET", "/v1/thresholds", own.thresholds, _OWN, None, schemas.ThresholdsBody,
+            "GET", "/v1/thresholds", own.thresholds, _OWN, None, own_schemas.ThresholdsBody,
             errors=_errors(c, 401, 429, 503), secured=True,
         ),
         RouteSpec(
-            "PUT", "/v1/thresholds", own.put_thresholds, _OWN, schemas.ThresholdsRequest, schemas.ThresholdsBody,
+            "PUT", "/v1/thresholds", own.put_thresholds, _OWN, own_schemas.ThresholdsRequest,
+            own_schemas.ThresholdsBody,
             errors=_errors(c, 400, 401, 408, 412, 413, 422, 429, 503), secured=True,
         ),
         RouteSpec("GET", "/", pages.root, _SERVICE, None, schemas.RootBody),

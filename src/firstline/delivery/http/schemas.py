@@ -5,10 +5,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from firstline.core.categories import MAX_CATEGORIES, MAX_DESCRIPTION, MAX_EXAMPLE, MAX_EXAMPLES, MAX_NAME
 from firstline.core.message import MAX_HISTORY, MAX_REFERENCE_LENGTH, MAX_TEXT_LENGTH, trimmed
-from firstline.core.taxonomy import LANGUAGES, Channel, Priority, UserPlan
-from firstline.usecases.thresholds import MAX_THRESHOLDS
+from firstline.core.taxonomy import Channel, UserPlan
 
 _VISIBLE: Final = r"\S"
 _HIDDEN_CHARACTERS: Final = r"\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
@@ -47,11 +45,13 @@ Reference = Annotated[
 ]
 
 
-class _Request(BaseModel):
+class RequestBody(BaseModel):
+    """A body that a caller sends: unknown members are ignored, and no error repeats what was sent."""
+
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
 
-class ClassifyRequest(_Request):
+class ClassifyRequest(RequestBody):
     """One ticket."""
 
     ticket: Text
@@ -59,7 +59,7 @@ class ClassifyRequest(_Request):
     external_id: Reference = None
 
 
-class BatchRequest(_Request):
+class BatchRequest(RequestBody):
     """Several tickets; the most a batch may hold depends on the plan."""
 
     tickets: Annotated[list[Any], Field(min_length=1)] = Field(
@@ -67,7 +67,7 @@ class BatchRequest(_Request):
     )
 
 
-class RegisterRequest(_Request):
+class RegisterRequest(RequestBody):
     """A new account."""
 
     email: Annotated[str, Field(min_length=3, max_length=254, json_schema_extra={"format": "email"})]
@@ -78,13 +78,13 @@ class RegisterRequest(_Request):
     ] = "free"
 
 
-class NewKeyRequest(_Request):
+class NewKeyRequest(RequestBody):
     """A further key."""
 
     name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable), _SHOWN]
 
 
-class DecisionRequest(_Request):
+class DecisionRequest(RequestBody):
     """One message with what is known of its writer."""
 
     message: Text
@@ -99,92 +99,13 @@ class DecisionRequest(_Request):
     external_id: Reference = None
 
 
-class CreateKeyRequest(_Request):
+class CreateKeyRequest(RequestBody):
     """A key for an e-mail address, made by an operator."""
 
     email: Annotated[str, Field(min_length=3, max_length=254, json_schema_extra={"format": "email"})]
     name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable), _SHOWN] = "default"
     tier: Literal["free", "starter", "professional", "enterprise"] = "free"
     is_test: bool = False
-
-
-class CategoryRequest(_Request):
-    """A category of an account's own."""
-
-    name: str = Field(json_schema_extra={"minLength": 1, "maxLength": MAX_NAME})
-    description: str = Field(
-        default="", description="What belongs to it.", json_schema_extra={"maxLength": MAX_DESCRIPTION}
-    )
-    priority: Priority = Field(default=Priority.MEDIUM, description="What a ticket of this category starts at.")
-    examples: list[Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": MAX_EXAMPLE})]] = Field(
-        default=[], description="Messages that belong to it.", json_schema_extra={"maxItems": MAX_EXAMPLES}
-    )
-
-
-class CategoriesRequest(_Request):
-    """All categories of an account; an empty list goes back to the default ones."""
-
-    categories: list[CategoryRequest] = Field(json_schema_extra={"maxItems": MAX_CATEGORIES})
-
-
-class ThresholdRequest(_Request):
-    """The least probability at which a category is answered."""
-
-    category: str | None = Field(default=None, description="A category in force, or null for every one.")
-    language: str | None = Field(default=None, json_schema_extra={"enum": [*LANGUAGES, None]})
-    probability: float = Field(json_schema_extra={"minimum": 0, "maximum": 1})
-
-
-class ThresholdsRequest(_Request):
-    """All thresholds of an account; an empty list removes them."""
-
-    thresholds: list[ThresholdRequest] = Field(json_schema_extra={"maxItems": MAX_THRESHOLDS})
-
-
-class CategoryBody(BaseModel):
-    """A category in force."""
-
-    name: str
-    description: str
-    priority: Priority
-    examples_count: int
-    examples: list[str] | None = Field(default=None, description="Not repeated in the answer to a change.")
-
-
-class AdviceBody(BaseModel):
-    """Something that would make the categories work better."""
-
-    code: Literal["few_examples", "overlap", "mislabelled", "unused_threshold"]
-    text: str
-    categories: list[str]
-    example: int | None = Field(description="Place of the example within its category, from 0.")
-
-
-class CategoriesBody(BaseModel):
-    """The categories in force."""
-
-    version: str = Field(description="`default` for the default ones.")
-    categories: list[CategoryBody]
-    trained_at: str | None
-    advice: list[AdviceBody]
-    model: str = Field(description="What predicts.")
-    pending: bool = Field(description="Whether they are being trained again for a new model.")
-
-
-class ThresholdBody(BaseModel):
-    """A threshold in force."""
-
-    category: str | None
-    language: str | None
-    probability: float
-
-
-class ThresholdsBody(BaseModel):
-    """The thresholds in force."""
-
-    version: str = Field(description="`default` when there are none.")
-    thresholds: list[ThresholdBody]
-    changed_at: str | None
 
 
 class ProblemBody(BaseModel):
