@@ -50,8 +50,11 @@ class Scripted(DirectTrainer):
         self.fails = False
         self.answers: bytes | None = None
         self.loads = 0
+        self.may_train = asyncio.Event()
+        self.may_train.set()
 
     async def train(self, account_id: str, categories: CategorySet) -> bytes:
+        await self.may_train.wait()
         self.trained += 1
         if self.fails:
             raise TrainingFailed("exit code 1")
@@ -206,12 +209,14 @@ def test_after_an_upgrade_the_default_categories_answer_until_training_is_done(p
     async def scenario(world: World) -> None:
         version = (await world.categories.put(ME, SHOP, expected=None)).categories_version
         world.restart("hybrid.v1+new")
+        world.trainer.may_train.clear()
         done = await world.ask()
         assert done.verdict.category not in {"Delivery", "Invoices"}
         assert done.verdict.needs_review
         assert done.verdict.reasons[-1].code == "categories_pending"
         pending = await world.categories.get(ME)
         assert (pending.pending, pending.categories_version, pending.categories) == (True, version, SHOP)
+        world.trainer.may_train.set()
         await asyncio.gather(*world.in_force._training.values())
         done = await world.ask()
         assert (done.verdict.category, done.verdict.needs_review) == ("Delivery", False)
