@@ -13,14 +13,16 @@ from firstline.adapters.sql.engine import open_engine
 from firstline.adapters.sql.migrate import migrate
 from firstline.adapters.sql.sql_storage import SqlStorage
 from firstline.adapters.sql.sqlite_writer import SqliteWriter
+from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
-from firstline.ports.journal import IdempotencyEntry, Journal, Record, TicketRow, VerdictRow
+from firstline.ports.journal import IdempotencyEntry, Journal, Record, SpendDelta, TicketRow, VerdictRow
 from firstline.ports.storage import Account, ApiKey, AuditEntry, Storage
 
 KINDS = ("memory", "sqlite")
 NOW_US = 1_795_000_000_000_000
 ACCOUNT = "a" * 32
 KEY = "b" * 32
+DAY_US = 86_400 * 1_000_000
 
 _TABLES = {
     "tickets",
@@ -33,6 +35,8 @@ _TABLES = {
     "versions",
     "account_categories",
     "account_thresholds",
+    "account_asking",
+    "provider_spend",
 }
 
 
@@ -57,7 +61,7 @@ class Store:
         assert isinstance(self.storage, MemoryStore)
         if table == "key_uses":
             return sum(found.requests > 0 for found, _ in asyncio.run(self.storage.list_keys()))
-        return len(getattr(self.storage, {"usage": "counters"}.get(table, table)))
+        return len(getattr(self.storage, {"usage": "counters", "provider_spend": "spend"}.get(table, table)))
 
 
 @asynccontextmanager
@@ -129,6 +133,19 @@ def verdict(number: int, *, revision: int = 1, probability: float = 0.75) -> Ver
 def idempotency(name: str, *, expires_at_us: int = NOW_US + 10) -> IdempotencyEntry:
     """An idempotency entry."""
     return IdempotencyEntry(name, ACCOUNT, "body", 201, "sealed", NOW_US, expires_at_us)
+
+
+def spend(
+    *,
+    account_id: str = ACCOUNT,
+    day: int = 0,
+    provider: str = "gemini",
+    model: str = "small",
+    amounts: tuple[int, int, int, int, int] = (3, 1, 900, 60, 250),
+) -> SpendDelta:
+    """Spend of a provider's model on a day, counted from the one that `NOW_US` lies in."""
+    starts_at_us = window_bounds(Window.DAY, NOW_US)[0] + day * DAY_US
+    return SpendDelta(account_id, starts_at_us, provider, model, *amounts)
 
 
 def record(number: int, **fields: Any) -> Record:

@@ -4,17 +4,18 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stores import ACCOUNT, KEY, KINDS, NOW_US, Store, idempotency, open_store, record, ticket, verdict
+from stores import ACCOUNT, KEY, KINDS, NOW_US, Store, idempotency, open_store, record, spend, ticket, verdict
 
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
 from firstline.ports.journal import CounterDelta, JournalUnavailable, KeyUse, OutboxEvent, Record
 from firstline.ports.storage import StorageUnavailable
 
-TABLES = ("tickets", "verdicts", "usage", "key_uses", "idempotency", "outbox")
+TABLES = ("tickets", "verdicts", "usage", "key_uses", "idempotency", "outbox", "provider_spend")
 DAY = window_bounds(Window.DAY, NOW_US)
 
 
@@ -51,6 +52,7 @@ def full(number: int) -> Record:
         key_use=KeyUse(KEY, NOW_US + number, 1),
         idempotency=idempotency(f"key-{number}"),
         outbox=(event(number),),
+        spend=(spend(),),
     )
 
 
@@ -62,16 +64,16 @@ def test_an_appended_record_is_there_when_append_returns(with_store: Run) -> Non
     async def work(store: Store) -> None:
         await store.journal.append(full(1))
         if store.path is not None:
-            assert counts(store) == [1] * 6
+            assert counts(store) == [1] * 7
 
-    assert counts(with_store(work)) == [1] * 6
+    assert counts(with_store(work)) == [1] * 7
 
 
 def test_an_empty_record_is_no_mistake(with_store: Run) -> None:
     async def work(store: Store) -> None:
         await store.journal.append(Record())
 
-    assert counts(with_store(work)) == [0] * 6
+    assert counts(with_store(work)) == [0] * 7
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,12 @@ def test_an_empty_record_is_no_mistake(with_store: Run) -> None:
         pytest.param(lambda: record(9, idempotency=idempotency("key-1")), id="an idempotency key that is there"),
         pytest.param(lambda: record(9, outbox=(event(1),)), id="an event that is there"),
         pytest.param(lambda: record(9, outbox=(event(9, account_id="f" * 32),)), id="an event of nobody"),
+        pytest.param(lambda: record(9, spend=(spend(account_id="f" * 32),)), id="spend of nobody"),
+        pytest.param(lambda: record(9, spend=(spend(), spend(amounts=(-1, 0, 0, 0, 0)))), id="negative calls"),
+        pytest.param(lambda: record(9, spend=(spend(amounts=(0, -1, 0, 0, 0)), spend())), id="negative failures"),
+        pytest.param(lambda: record(9, spend=(spend(amounts=(1, 0, -1, 0, 0)),)), id="negative input tokens"),
+        pytest.param(lambda: record(9, spend=(spend(amounts=(1, 0, 0, -1, 0)),)), id="negative output tokens"),
+        pytest.param(lambda: record(9, spend=(spend(amounts=(1, 0, 0, 0, -1)),)), id="a negative cost"),
     ],
 )
 def test_a_record_is_stored_wholly_or_not_at_all(with_store: Run, bad: Callable[[], Record]) -> None:
@@ -100,7 +108,7 @@ def test_a_record_is_stored_wholly_or_not_at_all(with_store: Run, bad: Callable[
         with pytest.raises(JournalUnavailable):
             await store.journal.append(bad())
 
-    assert counts(with_store(work)) == [1] * 6
+    assert counts(with_store(work)) == [1] * 7
 
 
 def test_one_bad_record_never_fails_its_neighbours(with_store: Run) -> None:
@@ -145,6 +153,70 @@ def test_revisions_are_added_and_never_overwrite(with_store: Run) -> None:
 
     store = with_store(work)
     assert (store.count("tickets"), store.count("verdicts")) == (1, 2)
+
+
+def test_spend_adds_up_by_account_day_provider_and_model(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        once = (
+            spend(amounts=(1, 0, 500, 40, 9)),
+            spend(amounts=(1, 1, 0, 0, 0)),
+            spend(model="large", amounts=(1, 0, 500, 40, 90)),
+            spend(provider="openai", amounts=(1, 0, 450, 30, 7)),
+            spend(day=1, amounts=(1, 0, 10, 1, 1)),
+        )
+        await asyncio.gather(*(store.journal.append(Record(spend=once)) for _ in range(50)))
+        found = await store.storage.provider_spend(ACCOUNT, since_us=DAY[0])
+        assert [(row.starts_at_us, row.provider, row.model) for row in found] == [
+            (DAY[0], "gemini", "large"),
+            (DAY[0], "gemini", "small"),
+            (DAY[0], "openai", "small"),
+            (DAY[1], "gemini", "small"),
+        ]
+        amounts = (found[1].calls, found[1].failures, found[1].input_tokens, found[1].output_tokens)
+        assert (*amounts, found[1].cost_usd_micros) == (100, 50, 25_000, 2_000, 450)
+
+    with_store(work)
+
+
+def test_a_negative_amount_is_refused_even_where_the_sum_is_not_negative(with_store: Run) -> None:
+    outcomes: list[object] = []
+
+    async def work(store: Store) -> None:
+        await store.journal.append(Record(spend=(spend(),)))
+        records = [Record(spend=(spend(amounts=(1, 0, 0, 0, cost)),)) for cost in (100, -5, 100)]
+        outcomes.extend(await asyncio.gather(*(store.journal.append(one) for one in records), return_exceptions=True))
+        (found,) = await store.storage.provider_spend(ACCOUNT, since_us=0)
+        assert (found.calls, found.cost_usd_micros) == (5, 450)
+
+    with_store(work)
+    assert [type(outcome).__name__ for outcome in outcomes] == ["NoneType", "JournalUnavailable", "NoneType"]
+
+
+def test_an_answer_that_came_too_late_adds_a_revision_an_event_and_its_spend(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        await store.journal.append(full(1))
+        late = Record(verdicts=(verdict(1, revision=2),), outbox=(event(2),), spend=(spend(day=1),))
+        await store.journal.append(late)
+        with pytest.raises(JournalUnavailable):
+            await store.journal.append(replace(late, outbox=(event(3),)))
+        assert len(await store.storage.provider_spend(ACCOUNT, since_us=DAY[1])) == 1
+
+    store = with_store(work)
+    assert {table: store.count(table) for table in ("tickets", "verdicts", "outbox", "provider_spend")} == {
+        "tickets": 1,
+        "verdicts": 2,
+        "outbox": 2,
+        "provider_spend": 2,
+    }
+
+
+def test_a_late_answer_to_a_ticket_that_was_never_stored_leaves_nothing(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        late = Record(verdicts=(verdict(1, revision=2),), outbox=(event(2),), spend=(spend(),))
+        with pytest.raises(JournalUnavailable):
+            await store.journal.append(late)
+
+    assert counts(with_store(work)) == [0] * 7
 
 
 def test_after_closing_everything_appended_before_is_there_or_has_raised(with_store: Run) -> None:
@@ -216,7 +288,7 @@ def test_a_full_disk_is_unavailable_with_its_cause_and_nothing_is_half_written(t
             big = Record(tickets=(ticket(1, text="x" * 500_000),), verdicts=(verdict(1),))
             with pytest.raises(JournalUnavailable, match="the disk is full"):
                 await store.journal.append(big)
-            assert counts(store) == [0] * 6
+            assert counts(store) == [0] * 7
 
     asyncio.run(work())
 

@@ -6,12 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stores import ACCOUNT, KEY, KINDS, NOW_US, Store, account, entry, idempotency, key, open_store
+from stores import ACCOUNT, DAY_US, KEY, KINDS, NOW_US, Store, account, entry, idempotency, key, open_store, spend
 
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
 from firstline.ports.journal import CounterDelta, Record
-from firstline.ports.storage import AuditEntry, CategoriesRow, EmailTaken, KeyNotFound, ThresholdsRow, VersionChanged
+from firstline.ports.storage import (
+    AskPolicyRow,
+    AuditEntry,
+    CategoriesRow,
+    EmailTaken,
+    KeyNotFound,
+    ThresholdsRow,
+    VersionChanged,
+)
 
 Work = Callable[[Store], Awaitable[None]]
 HOUR_US = 3_600 * 1_000_000
@@ -155,6 +163,7 @@ def test_pruning_removes_what_is_over_and_keeps_the_ledger(with_store: Run) -> N
         for window in Window:
             delta = CounterDelta(ACCOUNT, "decision", window, *window_bounds(window, NOW_US), 1)
             await store.journal.append(Record(counters=(delta,)))
+        await store.journal.append(Record(spend=(spend(day=-1_000),)))
         await store.journal.append(Record(idempotency=idempotency("old", expires_at_us=NOW_US)))
         await store.journal.append(Record(idempotency=idempotency("new", expires_at_us=NOW_US + 100 * HOUR_US)))
         assert await store.storage.prune(now_us=NOW_US) == 0
@@ -165,6 +174,7 @@ def test_pruning_removes_what_is_over_and_keeps_the_ledger(with_store: Run) -> N
             Window.MONTH,
         }
         assert store.count("idempotency") == 1
+        assert len(await store.storage.provider_spend(ACCOUNT, since_us=0)) == 1
 
     with_store(work)
 
@@ -208,6 +218,8 @@ def test_an_account_that_set_nothing_has_nothing(with_store: Run) -> None:
     async def work(store: Store) -> None:
         assert await store.storage.find_categories(ACCOUNT) is None
         assert await store.storage.find_thresholds(ACCOUNT) is None
+        assert await store.storage.find_ask_policy(ACCOUNT) is None
+        assert list(await store.storage.provider_spend(ACCOUNT, since_us=0)) == []
 
     with_store(work)
 
@@ -254,8 +266,48 @@ def test_a_change_made_for_another_version_is_refused_and_leaves_nothing(with_st
         with pytest.raises(VersionChanged):
             await store.storage.put_thresholds(thresholds, expected="t", audit=entry("5"))
         assert store.count("account_categories") == 2
+        asking = AskPolicyRow(ACCOUNT, "p", NOW_US, "{}")
+        with pytest.raises(VersionChanged):
+            await store.storage.put_ask_policy(asking, expected="p", audit=entry("6"))
         assert store.count("account_thresholds") == 0
+        assert store.count("account_asking") == 0
         assert store.count("audit") == 3
+
+    with_store(work)
+
+
+def test_the_last_ask_policy_is_in_force_and_all_versions_are_kept(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        other = "c" * 32
+        await store.storage.add_account(account(other, email="c@example.com"), None, entry("2"))
+        for number, version in enumerate(("one", "two", "one")):
+            row = AskPolicyRow(ACCOUNT, version, NOW_US - 10 * number, f'{{"mode": "{version}"}}')
+            stored = await store.storage.put_ask_policy(row, expected=None, audit=entry(str(10 + number)))
+            assert stored == replace(row, created_at_us=NOW_US + number)
+            assert await store.storage.find_ask_policy(ACCOUNT) == stored
+        assert await store.storage.find_ask_policy(other) is None
+        assert store.count("account_asking") == 2
+        assert store.count("audit") == 5
+
+    with_store(work)
+
+
+def test_spend_is_listed_by_day_from_a_moment_on_and_belongs_to_one_account(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        other = "c" * 32
+        await store.storage.add_account(account(other, email="c@example.com"), None, entry("2"))
+        await store.journal.append(Record(spend=tuple(spend(day=day, provider="openai") for day in (0, -2, -1))))
+        await store.journal.append(Record(spend=(spend(day=-1), spend(account_id=other))))
+        today_us = spend().starts_at_us
+        found = await store.storage.provider_spend(ACCOUNT, since_us=today_us - DAY_US)
+        assert [(row.starts_at_us, row.provider) for row in found] == [
+            (today_us - DAY_US, "gemini"),
+            (today_us - DAY_US, "openai"),
+            (today_us, "openai"),
+        ]
+        assert (found[0].model, found[0].calls, found[0].failures) == ("small", 3, 1)
+        assert (found[0].input_tokens, found[0].output_tokens, found[0].cost_usd_micros) == (900, 60, 250)
+        assert len(await store.storage.provider_spend(ACCOUNT, since_us=today_us - DAY_US + 1)) == 1
 
     with_store(work)
 

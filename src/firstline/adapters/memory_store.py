@@ -14,6 +14,7 @@ from firstline.ports.journal import (
     JournalUnavailable,
     OutboxEvent,
     Record,
+    SpendDelta,
     TicketRow,
     VerdictRow,
 )
@@ -21,15 +22,17 @@ from firstline.ports.storage import (
     DEFAULT_VERSION,
     Account,
     ApiKey,
+    AskPolicyRow,
     AuditEntry,
     CategoriesRow,
     EmailTaken,
     KeyNotFound,
+    SpendRow,
     ThresholdsRow,
     VersionChanged,
 )
 
-_Row = TypeVar("_Row", CategoriesRow, ThresholdsRow)
+_Row = TypeVar("_Row", CategoriesRow, ThresholdsRow, AskPolicyRow)
 
 
 class MemoryStore:
@@ -41,10 +44,12 @@ class MemoryStore:
         self.counters: dict[tuple[str, str, str, int, int], int] = {}
         self.idempotency: dict[str, IdempotencyEntry] = {}
         self.outbox: dict[str, OutboxEvent] = {}
+        self.spend: dict[tuple[str, int, str, str], SpendDelta] = {}
         self.audit: list[AuditEntry] = []
         self.versions: dict[tuple[str, str], str] = {}
         self.account_categories: dict[tuple[str, str], CategoriesRow] = {}
         self.account_thresholds: dict[tuple[str, str], ThresholdsRow] = {}
+        self.account_asking: dict[tuple[str, str], AskPolicyRow] = {}
         self._accounts: dict[str, Account] = {}
         self._keys: dict[str, ApiKey] = {}
 
@@ -66,12 +71,21 @@ class MemoryStore:
         if record.idempotency is not None:
             self.idempotency[record.idempotency.key_hash] = record.idempotency
         self.outbox.update((event.id, event) for event in record.outbox)
+        for spent in record.spend:
+            self._add_spend(spent)
+
+    def _add_spend(self, spent: SpendDelta) -> None:
+        day = spent[:4]
+        before = self.spend.get(day)
+        amounts = (0,) * len(spent[4:]) if before is None else before[4:]
+        self.spend[day] = SpendDelta(*day, *(one + other for one, other in zip(amounts, spent[4:], strict=True)))
 
     def _check(self, record: Record) -> None:
         known = {*self.tickets, *(row.id for row in record.tickets)}
         accounts = [row.account_id for row in record.tickets]
         accounts += [row.account_id for row in record.counters]
         accounts += [row.account_id for row in record.outbox]
+        accounts += [row.account_id for row in record.spend]
         broken = (
             any(row.id in self.tickets for row in record.tickets)
             or len({row.id for row in record.tickets}) < len(record.tickets)
@@ -83,6 +97,7 @@ class MemoryStore:
             or (record.key_use is not None and record.key_use.key_id not in self._keys)
             or (record.idempotency is not None and record.idempotency.key_hash in self.idempotency)
             or any(event.id in self.outbox for event in record.outbox)
+            or any(amount < 0 for row in record.spend for amount in row[4:])
         )
         if broken:
             raise JournalUnavailable("the record breaks a constraint")
@@ -170,6 +185,16 @@ class MemoryStore:
 
     async def put_thresholds(self, row: ThresholdsRow, *, expected: str | None, audit: AuditEntry) -> ThresholdsRow:
         return self._put(self.account_thresholds, row, expected, audit)
+
+    async def find_ask_policy(self, account_id: str) -> AskPolicyRow | None:
+        return _newest(self.account_asking, account_id)
+
+    async def put_ask_policy(self, row: AskPolicyRow, *, expected: str | None, audit: AuditEntry) -> AskPolicyRow:
+        return self._put(self.account_asking, row, expected, audit)
+
+    async def provider_spend(self, account_id: str, *, since_us: int) -> Sequence[SpendRow]:
+        found = [self.spend[day] for day in sorted(self.spend) if day[0] == account_id and day[1] >= since_us]
+        return [SpendRow(*row[1:]) for row in found]
 
     def _put(self, rows: dict[tuple[str, str], _Row], row: _Row, expected: str | None, audit: AuditEntry) -> _Row:
         found = _newest(rows, row.account_id)

@@ -3,7 +3,8 @@
 Guarantees of every journal:
 
 - `append` returns only after the record is durable; a process killed at any later moment does not lose it.
-- A record is stored wholly or not at all: tickets, verdicts, counters, idempotency entry and events together.
+- A record is stored wholly or not at all: tickets, verdicts, counters, spend, idempotency entry and events
+  together.
 - One bad record never fails its neighbours: a failed group is written again record by record.
 - Records of one caller that awaits each are stored in order.
 - After `close`, everything appended before is durable or has raised.
@@ -102,7 +103,11 @@ class IdempotencyEntry(NamedTuple):
 
 
 class OutboxEvent(NamedTuple):
-    """Something to tell the world later, written with what caused it."""
+    """Something to tell the world later, written with what caused it.
+
+    Attributes:
+        payload: JSON text without words of a message.
+    """
 
     id: str
     account_id: str
@@ -111,9 +116,33 @@ class OutboxEvent(NamedTuple):
     created_at_us: int
 
 
+class SpendDelta(NamedTuple):
+    """Calls of one provider's model to add to a day of an account; nothing in it is negative.
+
+    Attributes:
+        starts_at_us: when the day began, UTC.
+        calls: all that were made, the failed ones included.
+        cost_usd_micros: millionths of a US dollar.
+    """
+
+    account_id: str
+    starts_at_us: int
+    provider: str
+    model: str
+    calls: int
+    failures: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd_micros: int
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Everything that one request leaves behind."""
+    """Everything that one request leaves behind.
+
+    An answer that came too late leaves a further revision of a verdict, whose ticket is there, with its event and
+    what it cost.
+    """
 
     tickets: tuple[TicketRow, ...] = ()
     verdicts: tuple[VerdictRow, ...] = ()
@@ -121,6 +150,7 @@ class Record:
     key_use: KeyUse | None = None
     idempotency: IdempotencyEntry | None = None
     outbox: tuple[OutboxEvent, ...] = ()
+    spend: tuple[SpendDelta, ...] = ()
 
 
 class Journal(Protocol):
@@ -130,6 +160,7 @@ class Journal(Protocol):
         """Make a record durable.
 
         Raises: JournalUnavailable when the store is full, locked, unwritable or gone, or when this record breaks a
-            constraint (a ticket or idempotency key that is there already, a verdict without its ticket).
+            constraint (a ticket or idempotency key that is there already, a verdict without its ticket, or spend that
+            is negative).
         """
         ...

@@ -120,8 +120,36 @@ class ThresholdsRow:
     body: str
 
 
+@dataclass(frozen=True, slots=True)
+class AskPolicyRow:
+    """One version of when and how an account's messages go to providers; attributes as in `CategoriesRow`.
+
+    Attributes:
+        body: `core.asking.to_data` as JSON; null for the server's defaults.
+    """
+
+    account_id: str
+    version: str
+    created_at_us: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpendRow:
+    """What one provider's model did for an account on one day; attributes as in `ports.journal.SpendDelta`."""
+
+    starts_at_us: int
+    provider: str
+    model: str
+    calls: int
+    failures: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd_micros: int
+
+
 class Storage(Protocol):
-    """The store of accounts, keys, usage, categories, thresholds and audit entries."""
+    """The store of accounts, keys, usage, spend, settings of accounts and audit entries."""
 
     async def find_key(self, key_hash: str) -> tuple[ApiKey, Account] | None:
         """A key, revoked ones included, with its account."""
@@ -204,8 +232,26 @@ class Storage(Protocol):
         """
         ...
 
+    async def find_ask_policy(self, account_id: str) -> AskPolicyRow | None:
+        """The ask policy in force for an account; None when it never set any."""
+        ...
+
+    async def put_ask_policy(self, row: AskPolicyRow, *, expected: str | None, audit: AuditEntry) -> AskPolicyRow:
+        """The same as `put_categories`, for ask policies.
+
+        Raises: VersionChanged.
+        """
+        ...
+
+    async def provider_spend(self, account_id: str, *, since_us: int) -> Sequence[SpendRow]:
+        """The days of an account that began at `since_us` or later: by day, then provider, then model."""
+        ...
+
     async def prune(self, *, now_us: int) -> int:
-        """Delete counters and idempotency entries whose time is over; the number of rows deleted."""
+        """Delete counters and idempotency entries whose time is over; the number of rows deleted.
+
+        Days and months of usage and every day of spend are the ledger and stay.
+        """
         ...
 
     async def ping(self) -> bool:

@@ -1,4 +1,4 @@
-"""Versions of an account's categories and thresholds: the newest one is in force, and none is deleted."""
+"""Versions of an account's categories, thresholds and ask policy: the newest one is in force, and none is deleted."""
 
 from collections.abc import Mapping
 from typing import Any

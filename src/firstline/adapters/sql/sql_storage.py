@@ -12,12 +12,14 @@ from sqlalchemy.exc import IntegrityError
 from firstline.adapters.sql import own_settings
 from firstline.adapters.sql.engine import storage_errors
 from firstline.adapters.sql.tables import (
+    account_asking,
     account_categories,
     account_thresholds,
     accounts,
     api_keys,
     idempotency,
     key_uses,
+    provider_spend,
     usage,
     versions,
 )
@@ -27,10 +29,12 @@ from firstline.core.taxonomy import Contract
 from firstline.ports.storage import (
     Account,
     ApiKey,
+    AskPolicyRow,
     AuditEntry,
     CategoriesRow,
     EmailTaken,
     KeyNotFound,
+    SpendRow,
     ThresholdsRow,
 )
 
@@ -228,8 +232,32 @@ class SqlStorage:
 
         return await self._write(task)
 
+    async def find_ask_policy(self, account_id: str) -> AskPolicyRow | None:
+        """See the port."""
+        row = await self._read(lambda c: own_settings.newest(c, account_asking, account_id))
+        return AskPolicyRow(**row) if row else None
+
+    async def put_ask_policy(self, row: AskPolicyRow, *, expected: str | None, audit: AuditEntry) -> AskPolicyRow:
+        """See the port."""
+
+        def task(connection: Connection) -> AskPolicyRow:
+            stored = own_settings.put(connection, account_asking, asdict(row), expected=expected)
+            _insert_audit(connection, audit)
+            return AskPolicyRow(**stored)
+
+        return await self._write(task)
+
+    async def provider_spend(self, account_id: str, *, since_us: int) -> Sequence[SpendRow]:
+        """See the port."""
+        day = provider_spend.c
+        query = select(*(column for column in day if column.name != "account_id"))
+        query = query.where(day.account_id == account_id, day.starts_at_us >= since_us)
+        query = query.order_by(day.starts_at_us, day.provider, day.model)
+        rows = await self._read(lambda c: c.execute(query).all())
+        return [SpendRow(*row) for row in rows]
+
     async def prune(self, *, now_us: int) -> int:
-        """See the port. Counters of minutes and hours go two days after their end; days and months are the ledger."""
+        """See the port. Counters of minutes and hours go two days after their end."""
 
         def task(connection: Connection) -> int:
             short = usage.c.window.in_([str(Window.MINUTE), str(Window.HOUR)])

@@ -25,6 +25,7 @@ from firstline.ports.journal import (
     KeyUse,
     OutboxEvent,
     Record,
+    SpendDelta,
     TicketRow,
     VerdictRow,
 )
@@ -47,7 +48,7 @@ def _insert(table: str, columns: Sequence[str], tail: str = "") -> str:
 _INBOX: Final = "\n".join(
     (
         'CREATE TEMP VIEW inbox AS SELECT NULL AS tickets, NULL AS verdicts, NULL AS "usage", NULL AS key_uses, '
-        "NULL AS idempotency, NULL AS outbox;",
+        "NULL AS idempotency, NULL AS outbox, NULL AS provider_spend;",
         "CREATE TEMP TRIGGER store INSTEAD OF INSERT ON inbox BEGIN",
         _insert("tickets", TicketRow._fields),
         _insert("verdicts", VerdictRow._fields),
@@ -65,6 +66,12 @@ _INBOX: Final = "\n".join(
         ),
         _insert("idempotency", IdempotencyEntry._fields),
         _insert("outbox", OutboxEvent._fields),
+        _insert(
+            "provider_spend",
+            SpendDelta._fields,
+            "ON CONFLICT (account_id, starts_at_us, provider, model) DO UPDATE SET "
+            + ", ".join(f"{amount} = {amount} + excluded.{amount}" for amount in SpendDelta._fields[4:]),
+        ),
         "END;",
     )
 )
@@ -72,7 +79,7 @@ _INBOX: Final = "\n".join(
 and the interpreter is handed over once per group, not once per statement: with a busy event loop beside the writer,
 every hand-over waits for the interpreter's switch interval."""
 
-_STORE: Final = "INSERT INTO temp.inbox VALUES (?, ?, ?, ?, ?, ?)"
+_STORE: Final = "INSERT INTO temp.inbox VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(slots=True)
@@ -276,6 +283,8 @@ def _store(raw: sqlite3.Connection, records: Sequence[Record]) -> None:
             _json(_uses(record.key_use for record in records if record.key_use)),
             _json([tuple(record.idempotency) for record in records if record.idempotency]),
             _json([tuple(event) for record in records for event in record.outbox]),
+            # Row by row, not added up before: every row has to hold against the constraints by itself.
+            _json([tuple(spent) for record in records for spent in record.spend]),
         ),
     )
 

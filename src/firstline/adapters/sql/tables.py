@@ -17,7 +17,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD_REVISION: Final = "0002"
+HEAD_REVISION: Final = "0003"
 
 metadata: Final = MetaData(
     naming_convention={
@@ -166,6 +166,34 @@ account_thresholds: Final = Table(
     Column("version", String(64), primary_key=True),
     Column("created_at_us", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
+)
+
+account_asking: Final = Table(
+    "account_asking",
+    metadata,
+    Column("account_id", _ID, ForeignKey("accounts.id"), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+provider_spend: Final = Table(
+    "provider_spend",
+    metadata,
+    Column("account_id", _ID, ForeignKey("accounts.id"), primary_key=True),
+    Column("starts_at_us", BigInteger, primary_key=True),
+    Column("provider", String(64), primary_key=True),
+    Column("model", String(200), primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_usd_micros", BigInteger, nullable=False),
+    CheckConstraint("calls >= 0", name="calls"),
+    CheckConstraint("failures >= 0", name="failures"),
+    CheckConstraint("input_tokens >= 0", name="input_tokens"),
+    CheckConstraint("output_tokens >= 0", name="output_tokens"),
+    CheckConstraint("cost_usd_micros >= 0", name="cost_usd_micros"),
 )
 
 versions: Final = Table(
