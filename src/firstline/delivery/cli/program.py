@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from firstline.core.taxonomy import Channel, Contract, UserPlan
+from firstline.delivery.cli.dev import dev
 from firstline.delivery.cli.formats import Format, Output
 from firstline.delivery.cli.terminal import CLOSED_PIPE, INTERRUPTED, MISTAKE, Mistake, say
 
@@ -58,6 +59,7 @@ program.add_typer(keys, name="keys")
 program.add_typer(rules, name="rules")
 program.add_typer(database, name="db")
 program.add_typer(evaluation, name="eval")
+program.add_typer(dev, name="dev")
 
 
 def _flag(help: str, *, metavar: str | None = None, name: str | None = None) -> Any:  # noqa: A002  # Typer's name

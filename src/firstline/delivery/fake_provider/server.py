@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import random
+import signal
 import socket
 import threading
 from collections import Counter, deque
@@ -241,6 +242,14 @@ class FakeServer:
                     self.heard.notify_all()
 
         await port.open(self._handle, lost)
+
+    async def stopped(self) -> None:
+        """Wait for SIGINT or SIGTERM."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await stop.wait()
 
     def close(self) -> None:
         """End all connections and give the ports back."""
