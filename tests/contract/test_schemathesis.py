@@ -18,7 +18,7 @@ from firstline.core.api_key import KeyKind, Scope
 Message = MutableMapping[str, Any]
 
 DOCUMENT = json.loads((Path(__file__).parent / "openapi.json").read_text(encoding="utf-8"))
-REFUSED_ALL_THE_SAME = {"/api/v1/auth/register", "/v1/categories", "/v1/thresholds"}
+REFUSED_ALL_THE_SAME = {"/api/v1/auth/register", "/v1/categories", "/v1/thresholds", "/v1/providers"}
 """Where a request that fits its schema may be refused: for a subscription, for what other requests have put in force,
 or for bounds that a schema cannot state, such as names that occur twice."""
 

@@ -8,11 +8,11 @@ import orjson
 
 from firstline.core.categories import CategorySet, check, to_data
 from firstline.core.policy import Threshold
-from firstline.ports.storage import DEFAULT_VERSION, CategoriesRow, ThresholdsRow, VersionChanged
+from firstline.ports.storage import DEFAULT_VERSION, CategoriesRow, ThresholdsRow
 from firstline.ports.trainer import Trainer, TrainingFailed
 from firstline.usecases.access import Caller
 from firstline.usecases.accounts import Accounts
-from firstline.usecases.in_force import AccountsInForce, InForce
+from firstline.usecases.in_force import AccountsInForce, InForce, matching_version
 from firstline.usecases.thresholds import check_thresholds, thresholds_to_body, thresholds_version
 
 
@@ -48,7 +48,7 @@ class Categories:
         version, body = await asyncio.to_thread(_checked, found)
         account_id = caller.account.id
         now = await self.in_force.of(account_id)
-        before = _matching(now.categories_version, expected)
+        before = matching_version(now.categories_version, expected)
         trained = b""
         if found.categories:
             trained = await self.trainer.train(account_id, found)
@@ -66,7 +66,7 @@ class Categories:
         )
         audit = self.accounts.entry(caller.actor, "categories.change", account_id, target=version)
         await self.accounts.storage.put_categories(row, expected=before, audit=audit)
-        return await self._renewed(caller)
+        return await self.in_force.renewed(account_id, actor=caller.actor)
 
     async def put_thresholds(
         self, caller: Caller, found: Sequence[Threshold], *, expected: Collection[str] | None
@@ -78,16 +78,12 @@ class Categories:
         account_id = caller.account.id
         now = await self.in_force.of(account_id)
         check_thresholds(found, categories=[category.name for category in now.taxonomy])
-        before = _matching(now.thresholds_version, expected)
+        before = matching_version(now.thresholds_version, expected)
         version = thresholds_version(found)
         row = ThresholdsRow(account_id, version, self.accounts.clock.now_us(), thresholds_to_body(found))
         audit = self.accounts.entry(caller.actor, "thresholds.change", account_id, target=version)
         await self.accounts.storage.put_thresholds(row, expected=before, audit=audit)
-        return await self._renewed(caller)
-
-    async def _renewed(self, caller: Caller) -> InForce:
-        self.in_force.forget_account(caller.account.id)
-        return await self.in_force.of(caller.account.id, actor=caller.actor)
+        return await self.in_force.renewed(account_id, actor=caller.actor)
 
 
 def _checked(found: CategorySet) -> tuple[str, str]:
@@ -95,12 +91,3 @@ def _checked(found: CategorySet) -> tuple[str, str]:
     if found.categories:
         check(found)
     return found.version if found.categories else DEFAULT_VERSION, orjson.dumps(to_data(found)).decode()
-
-
-def _matching(version: str, expected: Collection[str] | None) -> str | None:
-    """The version in force if one of the expected ones is; None when any will do."""
-    if expected is None:
-        return None
-    if version not in expected:
-        raise VersionChanged
-    return version

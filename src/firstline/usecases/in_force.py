@@ -1,4 +1,5 @@
-"""What each account's messages are decided under: its categories, its thresholds, and the policy that they make.
+"""What each account's messages are decided under: its categories, its thresholds, the policy that they make, and when
+and how they go to providers.
 
 Read once, kept within bounds, and read again after any change, in this process or another one. Categories that were
 trained on another model are trained again in the background; until then the default ones answer.
@@ -6,28 +7,32 @@ trained on another model are trained again in the background; until then the def
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 import orjson
 
+from firstline.core.asking import AskPolicy
+from firstline.core.asking import from_data as asking_from_data
 from firstline.core.categories import CategorySet, from_data
 from firstline.core.policy import Policy, Threshold
 from firstline.core.taxonomy import Category
 from firstline.learning.custom import Advice, CustomModel
-from firstline.ports.storage import DEFAULT_VERSION, CategoriesRow, StorageUnavailable
+from firstline.ports.storage import DEFAULT_VERSION, AskPolicyRow, CategoriesRow, StorageUnavailable, VersionChanged
 from firstline.ports.trainer import Trainer, TrainingFailed
 from firstline.usecases.accounts import Accounts
 from firstline.usecases.thresholds import thresholds_from_body
 
 MAX_ACCOUNTS: Final = 50_000
 MAX_BYTES: Final = 128 << 20
-"""Of trained categories kept in memory, as they are stored."""
+"""Of trained categories and ask policies kept in memory, as they are stored."""
 
 RETRY_S: Final = 60.0
 """Between attempts to train again what does not fit the model."""
+
+_DEFAULT_ASKING: Final = AskPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,10 @@ class InForce:
         advice: given when they were trained.
         thresholds_version: `DEFAULT_VERSION` for none.
         thresholds_at_us: when they came into force, or None.
-        size: bytes of what was trained.
+        asking: when and how providers are asked.
+        asking_version: `DEFAULT_VERSION` for the server's defaults.
+        asking_at_us: when it came into force, or None.
+        size: bytes of what was trained and of the ask policy.
     """
 
     policy: Policy
@@ -60,6 +68,9 @@ class InForce:
     advice: tuple[Advice, ...] = ()
     thresholds_version: str = DEFAULT_VERSION
     thresholds_at_us: int | None = None
+    asking: AskPolicy = _DEFAULT_ASKING
+    asking_version: str = DEFAULT_VERSION
+    asking_at_us: int | None = None
     size: int = 0
 
     @property
@@ -78,18 +89,20 @@ class AccountsInForce:
         *,
         model: str,
         policy: Policy,
+        asking: AskPolicy = _DEFAULT_ASKING,
         on_fault: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         """Args:
         model: name of the model in use.
         policy: of an account that sets nothing of its own.
+        asking: likewise; its timeout bounds those of accounts.
         on_fault: told of what fails in the background.
         """
         self._accounts = accounts
         self._storage = accounts.storage
         self._trainer = trainer
         self._model = model
-        self._shared = InForce(policy, policy.content_hash, model_name=model)
+        self._shared = InForce(policy, policy.content_hash, model_name=model, asking=asking)
         self._on_fault = on_fault
         self._cache: OrderedDict[str, InForce] = OrderedDict()
         self._size = 0
@@ -97,6 +110,11 @@ class AccountsInForce:
         self._kept: OrderedDict[str, str] = OrderedDict()
         self._loading: dict[str, asyncio.Task[InForce]] = {}
         self._training: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def default_asking(self) -> AskPolicy:
+        """When and how providers are asked for an account that sets nothing of its own."""
+        return self._shared.asking
 
     def cached(self, account_id: str) -> InForce | None:
         """What is in force, if it is at hand."""
@@ -118,6 +136,14 @@ class AccountsInForce:
             loading = self._loading[account_id] = asyncio.create_task(self._load(account_id, actor))
             loading.add_done_callback(partial(self._loaded, account_id))
         return await asyncio.shield(loading)
+
+    async def renewed(self, account_id: str, *, actor: str) -> InForce:
+        """What is in force for an account that has just changed it.
+
+        Raises: StorageUnavailable.
+        """
+        self.forget_account(account_id)
+        return await self.of(account_id, actor=actor)
 
     def forget(self) -> None:
         """Drop what is cached: something has changed, here or in another process."""
@@ -144,7 +170,10 @@ class AccountsInForce:
         changes = self._changes
         row = await self._storage.find_categories(account_id)
         thresholds = await self._storage.find_thresholds(account_id)
+        asking = await self._storage.find_ask_policy(account_id)
         found = self._shared
+        if asking is not None:
+            found = _with_asking(found, asking)
         if thresholds is not None:
             own = thresholds_from_body(thresholds.body)
             found = replace(found, thresholds_version=thresholds.version, thresholds_at_us=thresholds.created_at_us)
@@ -178,7 +207,7 @@ class AccountsInForce:
             model=model,
             model_name=f"{self._model},custom+{row.version}",
             advice=advice,
-            size=len(row.trained) + len(row.body),
+            size=found.size + len(row.trained) + len(row.body),
         )
         return _with_policy(found, categories=categories)
 
@@ -214,6 +243,33 @@ class AccountsInForce:
             await asyncio.sleep(RETRY_S)
         finally:
             self.forget_account(row.account_id)
+
+
+def matching_version(version: str, expected: Collection[str] | None) -> str | None:
+    """The version in force if one of the expected ones is; None when any will do.
+
+    Raises: VersionChanged.
+    """
+    if expected is None:
+        return None
+    if version not in expected:
+        raise VersionChanged
+    return version
+
+
+def _with_asking(found: InForce, row: AskPolicyRow) -> InForce:
+    """The account's own policy; the server's timeout, which may have become shorter since, still bounds it."""
+    asking = found.asking
+    if row.version != DEFAULT_VERSION:
+        own = asking_from_data(orjson.loads(row.body))
+        asking = replace(own, timeout_s=min(own.timeout_s, asking.timeout_s))
+    return replace(
+        found,
+        asking=asking,
+        asking_version=row.version,
+        asking_at_us=row.created_at_us,
+        size=found.size + len(row.body),
+    )
 
 
 def _with_policy(

@@ -53,16 +53,16 @@ class OwnSettingsV1:
         body = await read_body(request, limit=MAX_CATEGORIES_BYTES)
         wanted = await asyncio.to_thread(_category_set, body)
         try:
-            found = await self._app.categories.put(caller, wanted, expected=_expected(request))
+            found = await self._app.categories.put(caller, wanted, expected=expected_versions(request))
         except CategoriesInvalid as error:
-            raise _invalid(error.field, f"{error}.") from None
+            raise invalid(error.field, f"{error}.") from None
         except VersionChanged:
             raise ErrorReply(VERSION_CHANGED) from None
         except TrainingFailed as error:
             self._app.log.error("training_failed", problem=str(error))
             raise ErrorReply(TRAINING_FAILED, headers={"Retry-After": str(RETRY_S)}) from None
         except StorageUnavailable:
-            raise self._store_failed() from None
+            raise store_failed(self._app) from None
         return _categories_reply(found, examples=False)
 
     async def thresholds(self, request: Request) -> Response:
@@ -72,16 +72,16 @@ class OwnSettingsV1:
     async def put_thresholds(self, request: Request) -> Response:
         """Put thresholds in force in place of all that were."""
         caller = await uncharged(request, app=self._app, callers=self._callers)
-        given = _validated(ThresholdsRequest, await read_body(request, limit=MAX_BODY_BYTES))
+        given = validated(ThresholdsRequest, await read_body(request, limit=MAX_BODY_BYTES))
         wanted = [Threshold(entry.category, entry.language, entry.probability) for entry in given.thresholds]
         try:
-            found = await self._app.categories.put_thresholds(caller, wanted, expected=_expected(request))
+            found = await self._app.categories.put_thresholds(caller, wanted, expected=expected_versions(request))
         except ThresholdsInvalid as error:
-            raise _invalid(error.field, f"{error}.") from None
+            raise invalid(error.field, f"{error}.") from None
         except VersionChanged:
             raise ErrorReply(VERSION_CHANGED) from None
         except StorageUnavailable:
-            raise self._store_failed() from None
+            raise store_failed(self._app) from None
         return _thresholds_reply(found)
 
     async def _in_force(self, request: Request) -> InForce:
@@ -89,11 +89,7 @@ class OwnSettingsV1:
         try:
             return await self._app.categories.get(caller)
         except StorageUnavailable:
-            raise self._store_failed() from None
-
-    def _store_failed(self) -> ErrorReply:
-        self._app.metrics.store_failures.inc()
-        return ErrorReply(STORE_UNAVAILABLE, "The store cannot be used, and nothing was changed. Try again soon.")
+            raise store_failed(self._app) from None
 
 
 def _categories_reply(found: InForce, *, examples: bool) -> Response:
@@ -155,7 +151,7 @@ def _advice_data(advice: Advice) -> dict[str, Any]:
 
 
 def _category_set(body: bytes) -> CategorySet:
-    given = _validated(CategoriesRequest, body)
+    given = validated(CategoriesRequest, body)
     return CategorySet(
         tuple(
             OwnCategory(
@@ -169,7 +165,7 @@ def _category_set(body: bytes) -> CategorySet:
     )
 
 
-def _expected(request: Request) -> frozenset[str] | None:
+def expected_versions(request: Request) -> frozenset[str] | None:
     """The versions that If-Match names; None without it, and for `*`."""
     header = request.headers.get("if-match")
     if header is None or header.strip() == "*":
@@ -177,21 +173,32 @@ def _expected(request: Request) -> frozenset[str] | None:
     return frozenset(part.strip().removeprefix('"').removesuffix('"') for part in header.split(","))
 
 
-def _validated(model: type[_Model], body: bytes) -> _Model:
+def validated(model: type[_Model], body: bytes) -> _Model:
+    """A body as a model of it.
+
+    Raises: ErrorReply naming the field at fault.
+    """
     try:
         data = parse_json(body)
     except JsonInvalid as error:
         raise ErrorReply(MALFORMED_JSON, f"The request could not be read: {error}.") from None
     if not isinstance(data, dict):
-        raise _invalid("body", "The body must be a JSON object.")
+        raise invalid("body", "The body must be a JSON object.")
     try:
         return model.model_validate(data)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
         field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
         text = fault["msg"].removeprefix("Value error, ")
-        raise _invalid(field, f"{field}: {text[:1].lower()}{text[1:]}.") from None
+        raise invalid(field, f"{field}: {text[:1].lower()}{text[1:]}.") from None
 
 
-def _invalid(field: str, message: str) -> ErrorReply:
+def store_failed(app: App) -> ErrorReply:
+    """503, counted."""
+    app.metrics.store_failures.inc()
+    return ErrorReply(STORE_UNAVAILABLE, "The store cannot be used, and nothing was changed. Try again soon.")
+
+
+def invalid(field: str, message: str) -> ErrorReply:
+    """422 for a field."""
     return ErrorReply(VALIDATION_FAILED, message, extra={"field": field})

@@ -16,6 +16,8 @@ from firstline.delivery.http.classifier_v1 import ClassifierV1
 from firstline.delivery.http.decision_v1 import DecisionV1
 from firstline.delivery.http.own_settings_v1 import OwnSettingsV1
 from firstline.delivery.http.pages import Pages
+from firstline.delivery.http.providers_v1 import ProvidersV1
+from firstline.usecases.ask_policies import NothingOffered
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -61,6 +63,7 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
     """Every route of the server; the hot ones first."""
     classifier, decision, pages = ClassifierV1(app, callers), DecisionV1(app, callers), Pages(app)
     own = OwnSettingsV1(app, callers)
+    asked = ProvidersV1(app, callers, offers=NothingOffered())
     a, b, c = schemas.ClassifierErrorBody, schemas.DecisionErrorBody, schemas.ProblemBody
     faults = {422: schemas.ValidationBody}
     return [
@@ -125,6 +128,15 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
         RouteSpec(
             "PUT", "/v1/thresholds", own.put_thresholds, _OWN, own_schemas.ThresholdsRequest,
             own_schemas.ThresholdsBody,
+            errors=_errors(c, 400, 401, 408, 412, 413, 422, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/providers", asked.providers, _OWN, None, own_schemas.ProvidersBody,
+            errors=_errors(c, 401, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "PUT", "/v1/providers", asked.put_providers, _OWN, own_schemas.ProvidersRequest,
+            own_schemas.ProvidersBody,
             errors=_errors(c, 400, 401, 408, 412, 413, 422, 429, 503), secured=True,
         ),
         RouteSpec("GET", "/", pages.root, _SERVICE, None, schemas.RootBody),
