@@ -101,7 +101,7 @@ class ProvidersRequest(RequestBody):
     allowed: list[Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": MAX_ALLOWED_LENGTH})]] | None = (
         Field(
             default=None,
-            description="Values and e-mail domains that are not masked before a message goes to a provider.",
+            description="What is not masked before a message leaves: a value, or an e-mail domain as `@example.com`.",
             json_schema_extra={"maxItems": MAX_ALLOWED},
         )
     )
