@@ -16,6 +16,8 @@ dev = typer.Typer(
 )
 
 _PROFILES: Final = ("gemini", "openai", "anthropic", "compatible")
+_KEPT: Final = 1_000
+"""Requests in the log of a fake that may run for days."""
 
 
 @dev.callback()
@@ -74,7 +76,7 @@ def _serve(*, host: str, port: int, own_ports: dict[str, int], script: Any, prof
     from firstline.delivery.fake_provider.server import FakeServer, NotLoopback
 
     async def run() -> None:
-        server = FakeServer(host=host, port=port, own_ports=own_ports)
+        server = FakeServer(host=host, port=port, own_ports=own_ports, keep=_KEPT)
         await server.open()
         try:
             await server.play(script, profile=profile)

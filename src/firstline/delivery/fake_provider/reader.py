@@ -1,6 +1,7 @@
 """A model of a few words: it reads a message by keywords, deterministically, well enough for a demonstration."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -93,11 +94,33 @@ def shape_of(question: Question) -> Json:
     return question.schema or schema_in(question.system) or USUAL
 
 
+def words_of(text: str) -> str:
+    """What there is to read: the strings of a JSON document where the text is one, else the text itself."""
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return "\n".join(_strings(document))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _strings(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _strings(each)
+
+
 def read(question: Question) -> Json:
     """An answer that fits the schema of the question."""
     schema = shape_of(question)
     category = fields_of(schema).get("category") or {}
-    return filled(schema, _opinion(question.text, tuple(str(choice) for choice in choices_of(category))))
+    return filled(schema, _opinion(words_of(question.text), tuple(str(choice) for choice in choices_of(category))))
 
 
 @lru_cache(maxsize=4_096)

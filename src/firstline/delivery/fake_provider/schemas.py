@@ -87,7 +87,8 @@ def bounded(value: Any, field: Json) -> Any:
         limit = field.get("maxLength", field.get("max_length"))
         return value[: int(limit)] if limit is not None else value
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return min(max(value, field.get("minimum", value)), field.get("maximum", value))
+        value = max(value, field.get("minimum", value))
+        return min(value, field.get("maximum", value))
     return value
 
 

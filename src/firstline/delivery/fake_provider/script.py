@@ -187,6 +187,8 @@ def script_of(value: Any) -> Script:
     """
     given = _known(value, Script, "script")
     steps = given.pop("steps", [])
+    if not isinstance(given.get("seed", 0), int):
+        raise ValueError("seed is a whole number")
     if not isinstance(steps, list):
         raise ValueError("steps is a list")
     return Script(tuple(_step(step, f"steps[{number}]") for number, step in enumerate(steps)), **_latency(given))

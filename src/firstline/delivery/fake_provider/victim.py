@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from firstline.delivery.fake_provider.reader import read, shape_of
+from firstline.delivery.fake_provider.reader import read, shape_of, words_of
 from firstline.delivery.fake_provider.schemas import bounded, choices_of, fields_of, fits, open_to_more
 from firstline.delivery.fake_provider.wire import Json, Question
 
@@ -42,7 +42,7 @@ _MARKERS: Final = re.compile(
             r"new (?:instruction|rule|task|system)|(?:system|admin|developer|operator)[ _-]*"
             r"(?:prompt|message|note|override|update|mode|instruction|:|>|\])",
             # Turns of a conversation that no user can take.
-            r"<\|?/?(?:im_start|im_end|system|assistant|user|endoftext|start_of_turn|end_of_turn|message|ticket|data)",
+            r"<\|?/?(?:im_start|im_end|system|assistant|user|endoftext|start_of_turn|end_of_turn)",
             r"\[/?(?:inst|system|assistant)\]|<<sys>>|^\W*(?:system|assistant|human|developer|user)\s*[:：>]",
             r"end of (?:message|ticket|user|data|text)|#{2,}\s*(?:system|instruction|response|assistant|new)",
             # Other languages: the verb of "ignore" or "forget", or the noun of "instruction".
@@ -74,7 +74,7 @@ _LEET: Final = str.maketrans("0134578@$!", "oieastbasi")
 
 def obey(question: Question) -> Json:
     """The answer that the message asks for, if it asks for any; else the sensible one."""
-    readings = tuple(_readings(question.text))
+    readings = tuple(_readings(words_of(question.text)))
     if not any(_instructs(reading) for reading in readings):
         return read(question)
     schema = shape_of(question)
