@@ -26,25 +26,31 @@ from firstline.adapters.sql.store_probe import StoreProbe
 from firstline.adapters.system import SystemClock, SystemIdentities, return_memory
 from firstline.adapters.telemetry import Metrics, fault_fields, open_log
 from firstline.adapters.trainer import ProcessTrainer
+from firstline.bootstrap_asking import ask_policy_of, build_asking
 from firstline.core.policy import Policy
 from firstline.core.rules import RuleBook
 from firstline.ports.clock import Clock, Identities
-from firstline.ports.journal import Journal
+from firstline.ports.journal import Journal, JournalUnavailable, Record
 from firstline.ports.limiter import Limiter
 from firstline.ports.storage import EmailTaken, Storage, StorageUnavailable
 from firstline.ports.trainer import Trainer
-from firstline.settings import Environment, Settings
+from firstline.settings import Environment, Settings, SettingsInvalid
 from firstline.usecases.access import ANONYMOUS, DEMO_ACCOUNTS, Access
 from firstline.usecases.accounts import Accounts
+from firstline.usecases.asking import Asking
 from firstline.usecases.categories import Categories
 from firstline.usecases.in_force import AccountsInForce
 from firstline.usecases.keys import Keys
+from firstline.usecases.records import Keeping
 from firstline.usecases.rules import RulesInForce
-from firstline.usecases.tickets import Keeping, Triage
+from firstline.usecases.spending import Spending
+from firstline.usecases.tickets import Triage
 
 DATABASE_NAME: Final = "firstline.db"
 RELOAD_S: Final = 1.0
 PRUNE_S: Final = 3_600.0
+SPEND_S: Final = 1.0
+"""How long what providers cost may wait to be stored, where no verdict takes it along."""
 
 
 class CannotStart(Exception):
@@ -65,6 +71,8 @@ class App:
     accounts: Accounts
     keys: Keys
     categories: Categories
+    asking: Asking
+    spending: Spending
     triage: Triage
     rules: RulesInForce
     metrics: Metrics
@@ -197,6 +205,7 @@ def build(settings: Settings) -> App:
         await _keep_versions(app)
         background.append(asyncio.create_task(_watch_rules(app)))
         background.append(asyncio.create_task(_prune(app)))
+        background.append(asyncio.create_task(_store_spend(app, writer)))
         return_memory()
 
     async def close() -> None:
@@ -205,26 +214,34 @@ def build(settings: Settings) -> App:
         for task in background:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await app.asking.close()
+        await app.triage.close()
         await app.categories.in_force.close()
+        await _store_spend_now(app, writer)
         await writer.close()
         database.dispose()
         lock.close()
 
-    app = assemble(
-        settings,
-        engine,
-        journal=writer,
-        storage=storage,
-        access=access,
-        trainer=ProcessTrainer(engine.classifier, model_file=settings.model_file),
-        clock=clock,
-        identities=identities,
-        log=log,
-        development=development,
-        probe=StoreProbe(writer, storage),
-        start=start,
-        close=close,
-    )
+    try:
+        app = assemble(
+            settings,
+            engine,
+            journal=writer,
+            storage=storage,
+            access=access,
+            trainer=ProcessTrainer(engine.classifier, model_file=settings.model_file),
+            clock=clock,
+            identities=identities,
+            log=log,
+            development=development,
+            probe=StoreProbe(writer, storage),
+            start=start,
+            close=close,
+        )
+    except SettingsInvalid as error:
+        database.dispose()
+        lock.close()
+        raise CannotStart(str(error)) from None
     app.queued = lambda: writer.queued
     return app
 
@@ -245,7 +262,10 @@ def assemble(
     start: Callable[[], Awaitable[None]],
     close: Callable[[], Awaitable[None]],
 ) -> App:
-    """Use cases over given adapters; `build` calls it for the server, tests call it with memory adapters."""
+    """Use cases over given adapters; `build` calls it for the server, tests call it with memory adapters.
+
+    Raises: SettingsInvalid when a provider cannot be opened as the settings have it.
+    """
     accounts = Accounts(storage, clock, identities)
     metrics = Metrics()
 
@@ -257,8 +277,19 @@ def assemble(
         return tell
 
     in_force = AccountsInForce(
-        accounts, trainer, model=engine.classifier.name, policy=engine.policy, on_fault=on_fault("train")
+        accounts,
+        trainer,
+        model=engine.classifier.name,
+        policy=engine.policy,
+        asking=ask_policy_of(settings),
+        on_fault=on_fault("train"),
     )
+    watcher = metrics.providers
+    watcher.on_state = lambda provider, model, phase: log.warning(
+        "provider_state", provider=provider, model=model, state=phase.value
+    )
+    asking, spending = build_asking(settings, storage=storage, clock=clock, watcher=watcher)
+    watcher.flying.set_function(lambda: asking.flying)
 
     triage = Triage(
         journal=journal,
@@ -269,7 +300,10 @@ def assemble(
         identities=identities,
         keeping=Keeping(settings.history, settings.history_text),
         in_force=in_force,
+        asking=asking,
+        spending=spending,
         on_fault=on_fault("triage"),
+        on_late=watcher.late,
     )
     metrics.build.info({"model": triage.model, "rules": triage.rules.content_hash[:16]})
     return App(
@@ -285,6 +319,8 @@ def assemble(
         accounts=accounts,
         keys=Keys(accounts, access.forget),
         categories=Categories(accounts, trainer, in_force, engine.classifier.name),
+        asking=asking,
+        spending=spending,
         triage=triage,
         rules=engine.rules,
         metrics=metrics,
@@ -349,6 +385,23 @@ async def _watch_rules(app: App) -> None:
             if said:
                 app.metrics.rule_reloads.labels("invalid").inc()
                 app.log.error("rules_invalid", problem=said)
+
+
+async def _store_spend(app: App, journal: Journal) -> None:
+    while True:
+        await asyncio.sleep(SPEND_S)
+        await _store_spend_now(app, journal)
+
+
+async def _store_spend_now(app: App, journal: Journal) -> None:
+    """Store what providers have cost and no verdict has taken along: calls that were lost, or came late."""
+    spend = app.spending.take_all()
+    if not spend:
+        return
+    try:
+        await journal.append(Record(spend=spend))
+    except JournalUnavailable:  # until the store is back
+        app.spending.give_back(spend)
 
 
 async def _prune(app: App) -> None:

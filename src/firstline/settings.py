@@ -16,6 +16,9 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from firstline.core.asking import DEFAULT_THRESHOLD
+from firstline.core.completion import Mode
+
 PREFIX: Final = "FIRSTLINE_"
 
 
@@ -107,36 +110,106 @@ class Settings(BaseSettings):
         validation_alias=_published("LOW_CONFIDENCE_THRESHOLD"),
         description="A decision whose score is under it goes one step up and is flagged for review.",
     )
+    providers: str = Field(
+        "gemini,openai,anthropic,compatible",
+        pattern="^[a-z]+( *, *[a-z]+)*$",
+        description="Order in which language models are asked; those without a key, or for `compatible` without a base "
+        "URL, are left out.",
+    )
     gemini_api_key: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-        description="Read and kept for the Gemini provider.",
+        description="Key for Gemini; with one, messages that the local model is unsure of are sent there, masked.",
+    )
+    gemini_model: str = Field(
+        "gemini-3.5-flash-lite",
+        validation_alias=_published("GEMINI_MODEL"),
+        description="Model, or several with commas: the first is asked, accounts may choose the others.",
+    )
+    gemini_base_url: str | None = Field(
+        None, validation_alias=_published("GEMINI_BASE_URL"), description="Where Gemini is asked, if not at Google's."
     )
     openai_api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("OPENAI_API_KEY"), description="Key for OpenAI."
+    )
+    openai_model: str = Field("gpt-6-luna", validation_alias=_published("OPENAI_MODEL"), description="As for Gemini.")
+    openai_base_url: str | None = Field(
+        None, validation_alias=_published("OPENAI_BASE_URL"), description="Where OpenAI is asked, if not at its own."
+    )
+    anthropic_api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("ANTHROPIC_API_KEY"), description="Key for Anthropic."
+    )
+    anthropic_model: str = Field(
+        "claude-haiku-5-5", validation_alias=_published("ANTHROPIC_MODEL"), description="As for Gemini."
+    )
+    anthropic_base_url: str | None = Field(
         None,
-        validation_alias=AliasChoices("OPENAI_API_KEY"),
-        description="Read and kept for the OpenAI provider.",
+        validation_alias=_published("ANTHROPIC_BASE_URL"),
+        description="Where Anthropic is asked, if not at its own.",
+    )
+    compatible_base_url: str | None = Field(
+        None,
+        description="Base URL of an endpoint that speaks OpenAI's chat completions (Ollama, vLLM, Azure, OpenRouter), "
+        "such as http://127.0.0.1:11434/v1.",
+    )
+    compatible_api_key: SecretStr | None = Field(None, description="Key for that endpoint, if it wants one.")
+    compatible_model: str = Field("", description="Model of that endpoint; no default.")
+    compatible_structured: bool = Field(
+        True, description="Whether that endpoint knows JSON schemas; otherwise the schema is told in the prompt."
+    )
+    ai_mode: Mode = Field(
+        Mode.UNCERTAIN,
+        validation_alias=_published("AI_MODE"),
+        description="`uncertain` asks a language model when the local answer is not sure, `always` whenever no rule "
+        "has decided, `never` not at all. Accounts and requests may say otherwise.",
+    )
+    ai_threshold: float = Field(
+        DEFAULT_THRESHOLD,
+        ge=0,
+        le=1,
+        description="Local assurance from which on no language model is asked.",
+    )
+    ai_late_seconds: float = Field(
+        20, ge=0, le=600, description="How long after the deadline an answer is waited for, to revise the verdict."
+    )
+    ai_max_concurrent: int = Field(64, ge=1, le=10_000, description="Calls of one model at once.")
+    ai_cache_entries: int = Field(
+        10_000, ge=0, le=10_000_000, description="Answers kept for the same message of the same account; 0 for none."
+    )
+    ai_cache_seconds: float = Field(3_600, ge=0, le=2_592_000, description="How long such an answer is kept.")
+    ai_redaction: bool = Field(
+        True, description="Mask e-mail addresses, numbers, keys and the like before a message leaves."
+    )
+    ai_daily_budget_usd: float | None = Field(
+        None, ge=0, le=1_000_000, description="What each account may spend on language models in a UTC day."
+    )
+    ai_monthly_budget_usd: float | None = Field(None, ge=0, le=1_000_000, description="The same for a calendar month.")
+    ai_prices: str = Field(
+        "",
+        max_length=5_000,
+        description="Prices of your own, US dollars per million tokens in and out: "
+        "`compatible/llama=0/0, openai/gpt-6-luna=0.1/0.5`. Others come from a table in the package.",
     )
     ai_temperature: float = Field(
         0.2,
         ge=0,
         le=2,
         validation_alias=_published("AI_TEMPERATURE"),
-        description="Sampling temperature for providers.",
+        description="Sampling temperature for language models; those that have none ignore it.",
     )
     ai_max_tokens: int = Field(
         500,
         ge=1,
         le=100_000,
         validation_alias=_published("AI_MAX_TOKENS"),
-        description="Most tokens of a provider's answer.",
+        description="Most tokens of a language model's answer.",
     )
     ai_timeout_seconds: float = Field(
         10,
         gt=0,
         le=600,
         validation_alias=_published("AI_TIMEOUT_SECONDS"),
-        description="Deadline for providers.",
+        description="Seconds from a request's arrival by which it is answered, whatever providers do.",
     )
     redis_host: str | None = Field(
         None, validation_alias=_published("REDIS_HOST"), description="Kept for shared limits."

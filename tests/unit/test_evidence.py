@@ -23,7 +23,7 @@ from firstline.core.taxonomy import (
     UserPlan,
 )
 from firstline.core.verdict import Abstention, Source, Verdict, evidence_from_data, evidence_to_data
-from firstline.usecases.tickets import reason_to_data
+from firstline.usecases.records import reason_to_data
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "rules"
 PLANS = list(UserPlan)
@@ -109,5 +109,5 @@ def test_a_rule_s_own_effects_survive_the_store() -> None:
 
 
 def test_evidence_of_another_version_is_refused() -> None:
-    with pytest.raises(ValueError, match="version 3"):
-        evidence_from_data({"v": 3})
+    with pytest.raises(ValueError, match="version 99"):
+        evidence_from_data({"v": 99})

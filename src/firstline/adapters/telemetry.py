@@ -15,6 +15,8 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from firstline.adapters.provider_metrics import ProviderMetrics
+
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -40,12 +42,7 @@ class Metrics:
             ["contract", "category", "source"],
             registry=registry,
         )
-        self.provider_failures = Counter(
-            "provider_failures", "Failed calls of a provider.", ["provider", "kind"], registry=registry
-        )
-        self.breaker_state = Gauge(
-            "circuit_breaker_state", "0 closed, 1 half open, 2 open.", ["provider"], registry=registry
-        )
+        self.providers = ProviderMetrics(registry)
         self.decisions = Counter(
             "firstline_decisions", "Verdicts by decision.", ["contract", "decision"], registry=registry
         )
@@ -66,8 +63,6 @@ class Metrics:
         )
         self.queued_writes = Gauge("firstline_queued_writes", "Writes waiting for their group.", registry=registry)
         self.build = Info("firstline_build", "Version, model and rules in force.", registry=registry)
-        for provider in ("gemini", "openai"):
-            self.breaker_state.labels(provider).set(0)
         self._http: dict[tuple[str, str, int], tuple[Any, Any]] = {}
         self._verdicts: dict[tuple[str, str, str, str], tuple[Any, Any]] = {}
 

@@ -1,13 +1,16 @@
-"""Who answers, and why: rules first, then the local model, merged so that nothing lowers what a rule set.
+"""Who answers, and why: rules, then the local model, then a provider, merged so that nothing lowers what a rule set.
 
-`settle` is a pure function of facts, matches, prediction and policy. Over stored evidence it gives the stored
-verdict again, exactly.
+`settle` is a pure function of facts, matches, prediction, policy and what came of asking providers. Over stored
+evidence it gives the stored verdict again, exactly.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from firstline.core.actions import recommended_action
+from firstline.core.asking import AskPolicy
 from firstline.core.churn import churn_risk
+from firstline.core.completion import Asked, Completion, Mode, Outcome
 from firstline.core.confidence import score
 from firstline.core.message import Facts
 from firstline.core.policy import (
@@ -53,6 +56,22 @@ _ABSTAINED: Final = {
     Abstention.NO_WORDS: "The local model knows no word of the message.",
     Abstention.NONE_OF_THESE: "The message seems to belong to none of the account's categories.",
 }
+_KNOWS_NOTHING: Final = frozenset({Abstention.UNSUPPORTED_LANGUAGE, Abstention.NO_WORDS})
+_LEAST_CHANCE: Final = 1e-6
+"""However sure the local model is, it leaves a category this much."""
+
+_ASKED: Final = {
+    Outcome.TIMEOUT: (
+        "provider_timeout",
+        "No provider answered by the deadline, so the local answer stands; a late answer adds a revision.",
+    ),
+    Outcome.FAILED: ("provider_failed", "Providers were asked and gave no valid answer, so the local one stands."),
+    Outcome.UNAVAILABLE: (
+        "provider_unavailable",
+        "No provider can be asked at the moment, so the local answer stands.",
+    ),
+    Outcome.BUDGET: ("provider_budget", "The budget for providers is spent, so the local answer stands."),
+}
 _STEP_UP: Final = {
     Decision.IGNORE: Decision.STANDARD_RESPONSE,
     Decision.STANDARD_RESPONSE: Decision.PRIORITY_RESPONSE,
@@ -67,6 +86,7 @@ def settle(
     *,
     rules_hash: str,
     policy_hash: str | None = None,
+    asked: Asked | None = None,
 ) -> Verdict:
     """Decide on a message.
 
@@ -77,10 +97,12 @@ def settle(
         policy: thresholds and categories in force.
         rules_hash: content hash of the rules in force.
         policy_hash: content hash of the policy, when the caller has it at hand.
+        asked: what came of asking providers; None when none was asked. It may raise a verdict, never lower one.
     """
+    completion = asked.completion if asked else None
     signals = frozenset(match.signal for match in matches if match.signal is not None)
     suspected = _suspected(prediction, signals, policy)
-    category, probability, held_back = _category(prediction, policy)
+    category, probability, held_back = _category(prediction, completion, policy)
     ruled = [match.then.category for match in matches if match.then.category]
     if ruled:
         category, held_back = ruled[-1], None
@@ -92,6 +114,11 @@ def settle(
     if noise is None:
         floor = _second_floor(facts, floor, suspected, prediction, policy)
     decision = Decision.IGNORE if noise else higher_decision(Decision.STANDARD_RESPONSE, floor.decision)
+    if completion is not None:
+        alone = settle(facts, matches, prediction, policy, rules_hash=rules_hash, policy_hash=policy_hash)
+        floor = floor.raised(decision=alone.decision, priority=alone.priority)
+        raised = floor.raised(decision=completion.decision, priority=completion.priority)
+        decision = higher_decision(decision, raised.decision)
 
     chances = prediction.signals if prediction else {}
     confidence = score(
@@ -99,13 +126,16 @@ def settle(
         terminal=terminal or noise in {"spam", "short", "rule"},
         unhappy=bool((signals | suspected.keys()) & _UNHAPPY),
         raised=decision in {Decision.PRIORITY_RESPONSE, Decision.IMMEDIATE_ESCALATION},
-        churn_opinion=chances.get(Signal.CHURN, 0.0) if prediction else None,
+        churn_opinion=_churn_opinion(prediction, completion),
+        provider_failed=asked is not None and asked.failed,
     )
     reasons = _reasons(facts, matches, signals | suspected.keys(), prediction, noise)
     reasons += [
         Reason("second_line", f"The local model suspects {signal} with probability {chance:.2f}; no rule found it.")
         for signal, chance in suspected.items()
     ]
+    if asked is not None:
+        reasons.append(_asked_reason(asked))
     needs_review = bool(suspected.keys() & _WATCHED) and noise is None
     if confidence < policy.low_confidence:
         decision = _STEP_UP.get(decision, decision)
@@ -120,6 +150,13 @@ def settle(
     if Signal.SPAM in signals and noise is None and not terminal:
         needs_review = True
 
+    risk = churn_risk(facts, signals, {} if noise else chances)
+    action = recommended_action(decision, category, signals | _named(suspected, floor), matches)
+    if completion is not None:
+        floor, risk = raised, max(risk, alone.churn_risk, completion.churn_risk)
+        needs_review |= DECISION_RANK[completion.decision] > DECISION_RANK[alone.decision] + 1
+        if completion.action and not matches and completion.category == category:
+            action = completion.action
     return Verdict(
         category=category,
         subcategory=prediction.subcategory if prediction and category == prediction.best[0] else None,
@@ -127,11 +164,11 @@ def settle(
         decision=decision,
         probability=probability,
         confidence=confidence,
-        churn_risk=churn_risk(facts, signals, {} if noise else chances),
-        recommended_action=recommended_action(decision, category, signals | _named(suspected, floor), matches),
+        churn_risk=risk,
+        recommended_action=action,
         needs_review=needs_review,
-        source=Source.RULE if terminal or noise in {"spam", "rule"} else Source.LOCAL,
-        language=prediction.language if prediction else None,
+        source=_source(terminal=terminal or noise in {"spam", "rule"}, completion=completion),
+        language=_language(prediction, completion),
         reasons=tuple(reasons),
         evidence=Evidence(
             facts=facts,
@@ -140,12 +177,31 @@ def settle(
             thresholds={
                 "low_confidence": policy.low_confidence,
                 "review_probability": policy.review_probability,
-                "category": policy.threshold_of(*_asked(prediction)),
+                "category": policy.threshold_of(*_foremost(prediction)),
             },
             policy=policy_hash or policy.content_hash,
             rules=rules_hash,
+            asked=asked,
         ),
     )
+
+
+def wants_provider(verdict: Verdict, asking: AskPolicy) -> bool:
+    """Whether a verdict of rules and local model is worth a provider's opinion.
+
+    A terminal rule has decided, and what is ignored (spam, noise) needs no second opinion.
+    """
+    if asking.mode is Mode.NEVER or verdict.source is not Source.LOCAL or verdict.decision is Decision.IGNORE:
+        return False
+    return asking.mode is Mode.ALWAYS or assurance_of(verdict) < asking.threshold
+
+
+def assurance_of(verdict: Verdict) -> float:
+    """How sure the local answer is of its category, 0–1; 0 when the model has no opinion."""
+    prediction = verdict.evidence.prediction if verdict.evidence else None
+    if prediction is None or prediction.abstained is not None:
+        return 0.0
+    return prediction.best[1]
 
 
 def emergency_verdict() -> Verdict:
@@ -166,23 +222,78 @@ def emergency_verdict() -> Verdict:
     )
 
 
-def _asked(prediction: Prediction | None) -> tuple[str, str | None]:
+def _foremost(prediction: Prediction | None) -> tuple[str, str | None]:
     return (prediction.best[0], prediction.language) if prediction else (FALLBACK_CATEGORY, None)
 
 
-def _category(prediction: Prediction | None, policy: Policy) -> tuple[str, float, Reason | None]:
+def _category(
+    prediction: Prediction | None, completion: Completion | None, policy: Policy
+) -> tuple[str, float, Reason | None]:
     """The category that is answered, its probability, and why it is the fallback instead of the likeliest."""
-    if prediction is None:
+    chances = _category_chances(prediction, completion, policy)
+    if not chances:
         return FALLBACK_CATEGORY, 0.0, None
-    name, probability = prediction.best
-    threshold = policy.threshold_of(name, prediction.language)
-    if prediction.abstained is not None:
+    name = max(chances, key=chances.__getitem__)
+    probability = chances[name]
+    threshold = policy.threshold_of(name, prediction.language if prediction else None)
+    if completion is None and prediction is not None and prediction.abstained is not None:
         reason = Reason("abstained", _ABSTAINED[prediction.abstained])
     elif probability < threshold:
         reason = Reason("threshold", f"{name} has probability {probability:.2f}, under its threshold of {threshold:g}.")
     else:
         return name, probability, None
-    return FALLBACK_CATEGORY, prediction.probabilities.get(FALLBACK_CATEGORY, 0.0), reason
+    return FALLBACK_CATEGORY, chances.get(FALLBACK_CATEGORY, 0.0), reason
+
+
+def _category_chances(
+    prediction: Prediction | None, completion: Completion | None, policy: Policy
+) -> Mapping[str, float]:
+    """Probabilities by category after everybody has been heard.
+
+    A provider is taken to be right with the policy's `provider_accuracy`, else to name any other category, whatever
+    the local model thinks: Bayes' rule then weighs both. Where the local model knows nothing of a message, all
+    categories are as likely before.
+    """
+    local: Mapping[str, float] = prediction.probabilities if prediction else {}
+    if completion is None:
+        return local
+    names = [category.name for category in policy.categories]
+    if not local or (prediction is not None and prediction.abstained in _KNOWS_NOTHING):
+        local = dict.fromkeys(names, 1.0 / len(names))
+    otherwise = (1.0 - policy.provider_accuracy) / max(len(names) - 1, 1)
+    weights = {
+        name: max(local.get(name, 0.0), _LEAST_CHANCE)
+        * (policy.provider_accuracy if name == completion.category else otherwise)
+        for name in names
+    }
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
+
+
+def _churn_opinion(prediction: Prediction | None, completion: Completion | None) -> float | None:
+    if completion is not None:
+        return completion.churn_risk
+    return prediction.signals.get(Signal.CHURN, 0.0) if prediction else None
+
+
+def _language(prediction: Prediction | None, completion: Completion | None) -> str | None:
+    if prediction is not None and prediction.language is not None:
+        return prediction.language
+    return completion.language if completion is not None else None
+
+
+def _source(*, terminal: bool, completion: Completion | None) -> Source:
+    if terminal:
+        return Source.RULE
+    return Source.LOCAL if completion is None else Source.PROVIDER
+
+
+def _asked_reason(asked: Asked) -> Reason:
+    completion = asked.completion
+    if completion is None:
+        return Reason(_ASKED[asked.outcome][0], _ASKED[asked.outcome][1])
+    text = f"{asked.provider} ({asked.model}) says {completion.category}"
+    return Reason("provider", f"{text}: {completion.reason}" if completion.reason else f"{text}.")
 
 
 def _suspected(prediction: Prediction | None, signals: frozenset[Signal], policy: Policy) -> dict[Signal, float]:

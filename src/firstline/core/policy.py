@@ -86,6 +86,7 @@ class Policy:
         alarm: 0–1; at this probability a suspected legal, safety or security matter escalates at once.
         spam: 0–1; at this probability a message with no other signal is ignored.
         insistence: 0–1; at this probability the model's opinion on urgency and decision raises the message.
+        provider_accuracy: 0–1; how often a provider is taken to name the right category.
     """
 
     low_confidence: float = 0.4
@@ -96,6 +97,7 @@ class Policy:
     alarm: float = 0.9
     spam: float = 0.9
     insistence: float = 0.8
+    provider_accuracy: float = 0.9
 
     @property
     def content_hash(self) -> str:

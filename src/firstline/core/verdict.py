@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+from firstline.core.completion import Asked, Completion, FailureKind, Outcome
 from firstline.core.message import Facts
 from firstline.core.rules import NO_EFFECTS, Effects, Match
 from firstline.core.taxonomy import Channel, Contract, Decision, Priority, Signal, UserPlan
 
-EVIDENCE_VERSION: Final = 2
-_READABLE_VERSIONS: Final = (1, EVIDENCE_VERSION)
+EVIDENCE_VERSION: Final = 3
+_READABLE_VERSIONS: Final = (1, 2, EVIDENCE_VERSION)
 
 
 class Source(StrEnum):
@@ -83,8 +84,9 @@ class Reason:
 
     Attributes:
         code: stable name: `rule`, `model`, `second_line`, `urgency`, `abstained`, `threshold`, `doubt`, `spam`,
-            `short`, `plan`, `history`, `low_confidence`, `low_probability`, `fault`.
-        text: a sentence for people, without a word of the message.
+            `short`, `plan`, `history`, `low_confidence`, `low_probability`, `provider`, `provider_timeout`,
+            `provider_failed`, `provider_unavailable`, `provider_budget`, `fault`.
+        text: a sentence for people, without a word of the message; for `provider` what the provider says.
         rule: id of the rule, for `rule`.
         spans: half-open code point ranges of the original, for `rule`.
     """
@@ -103,6 +105,7 @@ class Evidence:
         facts, matches, prediction: its arguments.
         thresholds: those of the policy that applied.
         policy, rules: content hashes of the versions in force.
+        asked: what came of asking providers, or None.
     """
 
     facts: Facts
@@ -111,6 +114,7 @@ class Evidence:
     thresholds: Mapping[str, float]
     policy: str
     rules: str
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +174,18 @@ def evidence_to_data(evidence: Evidence) -> dict[str, Any]:
         ]
     if evidence.prediction is not None:
         data["prediction"] = _prediction_to_data(evidence.prediction)
+    if evidence.asked is not None:
+        data["asked"] = _asked_to_data(evidence.asked)
     return data
 
 
-def evidence_from_data(data: Mapping[str, Any]) -> Evidence:
-    """Raises: ValueError when the data is of another version."""
+def evidence_from_data(data: Mapping[str, Any], *, action: str = "", reason: str = "") -> Evidence:
+    """Evidence as it was.
+
+    Args:
+        action, reason: a provider's words, which evidence does not hold; the verdict beside it does.
+    Raises: ValueError when the data is of another version.
+    """
     if data.get("v") not in _READABLE_VERSIONS:
         raise ValueError(f"evidence of version {data.get('v')!r}; this firstline reads {_READABLE_VERSIONS}")
     contract, plan, channel, length, has_question, history_count = data["facts"]
@@ -201,7 +212,23 @@ def evidence_from_data(data: Mapping[str, Any]) -> Evidence:
         thresholds=data["thresholds"],
         policy=data["policy"],
         rules=data["rules"],
+        asked=_asked_from_data(data["asked"], action, reason) if "asked" in data else None,
     )
+
+
+def _asked_to_data(asked: Asked) -> list[Any]:
+    found = asked.completion
+    completion = found and [found.category, found.priority, found.decision, found.churn_risk, found.language]
+    return [asked.outcome, asked.provider, asked.model, completion, asked.failures]
+
+
+def _asked_from_data(data: list[Any], action: str, reason: str) -> Asked:
+    outcome, provider, model, completion, failures = data
+    found = None
+    if completion is not None:
+        category, priority, decision, churn, language = completion
+        found = Completion(category, Priority(priority), Decision(decision), churn, language, action, reason)
+    return Asked(Outcome(outcome), provider, model, found, tuple((name, FailureKind(kind)) for name, kind in failures))
 
 
 def _prediction_to_data(prediction: Prediction) -> list[Any]:

@@ -8,6 +8,7 @@ import orjson
 
 from firstline.core.asking import MAX_TIMEOUT_S, MAX_TOKENS, AskPolicy, AskPolicyInvalid, check, to_data
 from firstline.core.plans import Window, window_bounds
+from firstline.core.redaction import AllowListInvalid, check_allowed
 from firstline.ports.storage import DEFAULT_VERSION, AskPolicyRow, SpendRow, Storage
 from firstline.usecases.access import Caller
 from firstline.usecases.accounts import Accounts
@@ -154,6 +155,10 @@ def check_ask_policy(policy: AskPolicy, *, offered: Mapping[str, Collection[str]
         problem = f"must be between {MIN_TIMEOUT_S:g} and {longest_s:g}, the longest that this server waits"
         raise AskPolicyInvalid("timeout_seconds", problem)
     check(policy, offered=offered)
+    try:
+        check_allowed(policy.allowed, field="allowed")
+    except AllowListInvalid as error:
+        raise AskPolicyInvalid(error.field, str(error).removeprefix(f"{error.field} ")) from None
 
 
 def _audited(policy: AskPolicy | None) -> dict[str, object]:

@@ -1,25 +1,27 @@
 """Triage: a message in, a stored verdict out."""
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
-
-import orjson
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
 
 from firstline.core.cascade import emergency_verdict, settle
 from firstline.core.message import Message, facts_of
-from firstline.core.plans import Granted, Plan, window_bounds
 from firstline.core.policy import Policy
 from firstline.core.rules import RuleBook
-from firstline.core.verdict import Prediction, Reason, Verdict, evidence_to_data
-from firstline.learning.custom import CustomModel
+from firstline.core.verdict import Prediction, Verdict
 from firstline.ports.classifier import Classifier
 from firstline.ports.clock import Clock, Identities
-from firstline.ports.journal import CounterDelta, Journal, KeyUse, Record, TicketRow, VerdictRow
+from firstline.ports.journal import Journal
 from firstline.usecases.access import Caller
+from firstline.usecases.asking import Asking
 from firstline.usecases.in_force import AccountsInForce, InForce
+from firstline.usecases.predictions import Predictions
+from firstline.usecases.records import Charge, Keeping
+from firstline.usecases.second_opinion import AS_SET, Asks, Decided, Request, SecondOpinion, pending
+from firstline.usecases.spending import Spending
+from firstline.usecases.verdict_store import Triaged, VerdictStore
 
 SLICE_TICKETS: Final = 16
 SLICE_CHARACTERS: Final = 2_500
@@ -31,26 +33,8 @@ LONG_TEXT: Final = 1_000
 RECORD_TICKETS: Final = 32
 """A batch is stored in records of so many tickets, so that nobody's commit waits for all of it."""
 
-PENDING: Final = Reason(
-    "categories_pending",
-    "The account's own categories are being trained for the model in use; until then the default ones answer.",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What a request was charged to: the windows of a plan, at a moment."""
-
-    plan: Plan
-    granted: Granted
-
-
-@dataclass(frozen=True, slots=True)
-class Triaged:
-    """A verdict and the ticket that it was stored under."""
-
-    ticket_id: str
-    verdict: Verdict
+BATCH_QUESTIONS: Final = 16
+"""Messages of one batch that providers are asked about at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,53 +42,6 @@ class Failed:
     """A ticket of a batch that no verdict could be given for."""
 
     ticket_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Keeping:
-    """What is stored of a ticket: nothing, the verdict, or the verdict and the text."""
-
-    history: bool = True
-    text: bool = True
-
-
-class _Predictions:
-    """Asks the model once for all texts that arrive in the same turn of the event loop.
-
-    The model takes a quarter of the time per text when it is asked for several. A text that comes alone waits for
-    nothing.
-    """
-
-    def __init__(self, classifier: Classifier) -> None:
-        self._classifier = classifier
-        self._waiting: list[tuple[str, CustomModel | None, asyncio.Future[Prediction]]] = []
-
-    async def predict(self, text: str, categories: CustomModel | None) -> Prediction:
-        """Raises: whatever the classifier raises for this text."""
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            loop.call_soon(self._answer)
-        future: asyncio.Future[Prediction] = loop.create_future()
-        self._waiting.append((text, categories, future))
-        return await future
-
-    def _answer(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if len(waiting) > 1:
-            with contextlib.suppress(Exception):  # each is then asked for alone, so that only the one at fault fails
-                found = self._classifier.predict_many(
-                    [text for text, _, _ in waiting], [categories for _, categories, _ in waiting]
-                )
-                for (_, _, future), prediction in zip(waiting, found, strict=True):
-                    if not future.done():
-                        future.set_result(prediction)
-        for text, categories, future in waiting:
-            if future.done():
-                continue
-            try:
-                future.set_result(self._classifier.predict(text, categories))
-            except Exception as error:  # handed to the one who waits for it
-                future.set_exception(error)
 
 
 class Triage:
@@ -125,23 +62,36 @@ class Triage:
         identities: Identities,
         keeping: Keeping,
         in_force: AccountsInForce | None = None,
+        asking: Asking | None = None,
+        spending: Spending | None = None,
         on_fault: Callable[[BaseException], None] = lambda _: None,
+        on_late: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Args:
         policy: of whoever sets nothing of their own.
         in_force: what accounts have set; None where there are no accounts.
+        asking: asks providers; None where there are none.
+        spending: what that costs, stored with the verdicts.
         on_fault: told of every error of our own that an answer hides.
+        on_late: told of what became of answers after the deadline: `revised`, `lost` or `unstored`.
         """
-        self._journal = journal
         self._classifier = classifier
-        self._predictions = _Predictions(classifier)
-        self._clock = clock
+        self._predictions = Predictions(classifier)
         self._identities = identities
-        self._keeping = keeping
         self._on_fault = on_fault
         self.rules = rules
         self.policy = policy
         self._in_force = in_force
+        self._second_opinion = SecondOpinion(asking, on_fault=on_fault)
+        self._store = VerdictStore(
+            journal,
+            keeping=keeping,
+            clock=clock,
+            identities=identities,
+            spending=spending,
+            on_fault=on_fault,
+            on_late=on_late,
+        )
         self._shared = InForce(policy, policy.content_hash)
 
     @property
@@ -150,12 +100,12 @@ class Triage:
         return self._classifier.name
 
     def decide(self, message: Message, under: InForce | None = None) -> Verdict:
-        """Decide without storing anything, under what is in force for an account if given."""
+        """Decide without storing anything or asking anybody, under what is in force for an account if given."""
         under = under or self._shared
         return self._settle(message, self._classifier.predict(message.text, under.model), self.rules, under)
 
     def decide_many(self, messages: Sequence[Message], under: InForce | None = None) -> list[Verdict]:
-        """Decide on several messages at once without storing anything."""
+        """Decide on several messages at once without storing anything or asking anybody."""
         rules, under = self.rules, under or self._shared
         predictions = self._classifier.predict_many(
             [message.text for message in messages], [under.model] * len(messages)
@@ -165,93 +115,8 @@ class Triage:
             for message, prediction in zip(messages, predictions, strict=True)
         ]
 
-    async def triage(self, message: Message, *, caller: Caller, charge: Charge, received_at_us: int) -> Triaged:
-        """Decide on one message and store the verdict.
-
-        Raises: JournalUnavailable when it cannot be stored, StorageUnavailable when it cannot be read what the
-            account has set; whatever a bug raises.
-        """
-        verdict = await self._decide_aside(message, await self._under(caller))
-        return await self._store(message, verdict, caller, charge, received_at_us)
-
-    async def triage_safely(self, message: Message, *, caller: Caller, charge: Charge, received_at_us: int) -> Triaged:
-        """The same, but a fault of our own gives an escalated verdict for manual review instead of an error.
-
-        Raises: JournalUnavailable, StorageUnavailable.
-        """
-        under = await self._under(caller)
-        try:
-            verdict = await self._decide_aside(message, under)
-        except Exception as error:  # whatever it was, no message may be lost to it
-            self._on_fault(error)
-            verdict = emergency_verdict()
-        return await self._store(message, verdict, caller, charge, received_at_us)
-
-    async def triage_many(
-        self, messages: Sequence[Message], *, caller: Caller, charge: Charge, received_at_us: int
-    ) -> list[Triaged | Failed]:
-        """Decide on the messages of one request and store the verdicts; one bad one fails alone.
-
-        The request is charged in the last record. When storing fails, some verdicts may be in the history that were
-        never answered.
-
-        Raises: JournalUnavailable when they cannot be stored, StorageUnavailable.
-        """
-        under = await self._under(caller)
-        outcomes: list[Triaged | Failed] = []
-        tickets: list[TicketRow] = []
-        verdicts: list[VerdictRow] = []
-        stored: list[asyncio.Task[None]] = []
-        for part in _slices(messages):
-            if any(len(message.text) > LONG_TEXT for message in part):
-                decided = await asyncio.to_thread(self.decide_each, part, under)
-            else:
-                decided = self.decide_each(part, under)
-            for message, verdict in zip(part, decided, strict=True):
-                ticket_id = self._identities.new_id()
-                if verdict is None:
-                    outcomes.append(Failed(ticket_id))
-                    continue
-                outcomes.append(Triaged(ticket_id, verdict))
-                if self._keeping.history:
-                    ticket, row = self._rows(ticket_id, message, verdict, caller, received_at_us)
-                    tickets.append(ticket)
-                    verdicts.append(row)
-            if len(tickets) >= RECORD_TICKETS:
-                record = Record(tickets=tuple(tickets), verdicts=tuple(verdicts))
-                stored.append(asyncio.ensure_future(self._journal.append(record)))
-                tickets, verdicts = [], []
-            await asyncio.sleep(0)
-        try:
-            # What was charged is counted only when every verdict is stored.
-            await asyncio.gather(*stored)
-        finally:
-            await asyncio.gather(*stored, return_exceptions=True)
-        await self._journal.append(
-            Record(
-                tickets=tuple(tickets),
-                verdicts=tuple(verdicts),
-                counters=_deltas(caller, charge),
-                key_use=_key_use(caller, received_at_us),
-            )
-        )
-        return outcomes
-
-    async def _under(self, caller: Caller) -> InForce:
-        if self._in_force is None:
-            return self._shared
-        account_id = caller.account.id
-        return self._in_force.cached(account_id) or await self._in_force.of(account_id)
-
-    async def _decide_aside(self, message: Message, under: InForce) -> Verdict:
-        """Decide together with what else is waiting; a long text in a thread, so that nobody waits for it."""
-        if len(message.text) > LONG_TEXT:
-            return await asyncio.to_thread(self.decide, message, under)
-        prediction = await self._predictions.predict(message.text, under.model)
-        return self._settle(message, prediction, self.rules, under)
-
     def decide_each(self, messages: Sequence[Message], under: InForce | None = None) -> list[Verdict | None]:
-        """Decide on several messages without storing anything; None for one that our own code fails on."""
+        """The same; None for a message that our own code fails on."""
         try:
             return list(self.decide_many(messages, under))
         except Exception:  # find the one that cannot be decided, and decide on the others
@@ -264,6 +129,103 @@ class Triage:
                     found.append(None)
             return found
 
+    async def triage(
+        self, message: Message, *, caller: Caller, charge: Charge, received_at_us: int, asks: Asks = AS_SET
+    ) -> Triaged:
+        """Decide on one message and store the verdict.
+
+        Raises: JournalUnavailable when it cannot be stored, StorageUnavailable when it cannot be read what the
+            account has set; whatever a bug raises.
+        """
+        request = await self._request(caller, received_at_us, asks)
+        return await self._store_one(message, await self._decide(message, request), request, charge)
+
+    async def triage_safely(
+        self, message: Message, *, caller: Caller, charge: Charge, received_at_us: int, asks: Asks = AS_SET
+    ) -> Triaged:
+        """The same, but a fault of our own gives an escalated verdict for manual review instead of an error.
+
+        Raises: JournalUnavailable, StorageUnavailable.
+        """
+        request = await self._request(caller, received_at_us, asks)
+        try:
+            decided = await self._decide(message, request)
+        except Exception as error:  # whatever it was, no message may be lost to it
+            self._on_fault(error)
+            decided = Decided(emergency_verdict())
+        return await self._store_one(message, decided, request, charge)
+
+    async def triage_many(
+        self,
+        messages: Sequence[Message],
+        *,
+        caller: Caller,
+        charge: Charge,
+        received_at_us: int,
+        asks: Asks = AS_SET,
+    ) -> AsyncGenerator[tuple[int, Triaged | Failed], None]:
+        """Decide on the messages of one request and store the verdicts; one bad one fails alone.
+
+        Each comes with its place among the messages, as soon as it is stored; those that providers are asked about
+        come when they have answered, at the latest at the deadline, which is one for all. The request is charged in
+        the last record. When storing fails, some verdicts may be in the history that were never answered.
+
+        Raises: JournalUnavailable when they cannot be stored, StorageUnavailable.
+        """
+        request = await self._request(caller, received_at_us, asks)
+        batch = _Batch(messages, request, self._store)
+        gate = asyncio.Semaphore(BATCH_QUESTIONS)
+        try:
+            for start, part in _slices(messages):
+                if any(len(message.text) > LONG_TEXT for message in part):
+                    decided = await asyncio.to_thread(self.decide_each, part, request.under)
+                else:
+                    decided = self.decide_each(part, request.under)
+                for place, (message, verdict) in enumerate(zip(part, decided, strict=True), start=start):
+                    if verdict is None:
+                        yield place, Failed(self._identities.new_id())
+                    elif self._second_opinion.is_worth_asking(verdict, request.under):
+                        asking = self._second_opinion.ask_in_turn(gate, message, verdict, request)
+                        batch.wait_for(place, asking)
+                    else:
+                        batch.add(place, Decided(verdict))
+                await asyncio.sleep(0)
+                for stored in batch.stored():
+                    yield stored
+            async with aclosing(batch.rest(charge)) as rest:
+                async for stored in rest:
+                    yield stored
+        finally:
+            await batch.close()
+
+    async def close(self) -> None:
+        """Wait for no late answer any more."""
+        await self._store.close()
+
+    async def _request(self, caller: Caller, received_at_us: int, asks: Asks) -> Request:
+        began_s = asyncio.get_running_loop().time()
+        under = asks.applied(await self._under(caller))
+        return Request(caller, under, received_at_us, began_s + under.asking.timeout_s)
+
+    async def _under(self, caller: Caller) -> InForce:
+        if self._in_force is None:
+            return self._shared
+        account_id = caller.account.id
+        return self._in_force.cached(account_id) or await self._in_force.of(account_id)
+
+    async def _decide(self, message: Message, request: Request) -> Decided:
+        verdict = await self._decide_aside(message, request.under)
+        if self._second_opinion.is_worth_asking(verdict, request.under):
+            return await self._second_opinion.ask(message, verdict, request)
+        return Decided(verdict)
+
+    async def _decide_aside(self, message: Message, under: InForce) -> Verdict:
+        """Decide together with what else is waiting; a long text in a thread, so that nobody waits for it."""
+        if len(message.text) > LONG_TEXT:
+            return await asyncio.to_thread(self.decide, message, under)
+        prediction = await self._predictions.predict(message.text, under.model)
+        return self._settle(message, prediction, self.rules, under)
+
     def _settle(self, message: Message, prediction: Prediction, rules: RuleBook, under: InForce) -> Verdict:
         facts = facts_of(message)
         matches = rules.evaluate(message.text, facts, language=prediction.language)
@@ -275,97 +237,84 @@ class Triage:
             rules_hash=rules.content_hash,
             policy_hash=under.policy_hash,
         )
-        if under.pending:
-            return replace(verdict, needs_review=True, reasons=(*verdict.reasons, PENDING))
-        return verdict
+        return pending(verdict) if under.pending else verdict
 
-    async def _store(
-        self, message: Message, verdict: Verdict, caller: Caller, charge: Charge, received_at_us: int
-    ) -> Triaged:
-        ticket_id = self._identities.new_id()
-        tickets: tuple[TicketRow, ...] = ()
-        verdicts: tuple[VerdictRow, ...] = ()
-        if self._keeping.history:
-            ticket, row = self._rows(ticket_id, message, verdict, caller, received_at_us)
-            tickets, verdicts = (ticket,), (row,)
-        await self._journal.append(
-            Record(
-                tickets=tickets,
-                verdicts=verdicts,
-                counters=_deltas(caller, charge),
-                key_use=_key_use(caller, received_at_us),
-            )
-        )
-        return Triaged(ticket_id, verdict)
-
-    def _rows(
-        self, ticket_id: str, message: Message, verdict: Verdict, caller: Caller, received_at_us: int
-    ) -> tuple[TicketRow, VerdictRow]:
-        now_us = self._clock.now_us()
-        keeps_text = self._keeping.text and caller.account.keep_text
-        ticket = TicketRow(
-            id=ticket_id,
-            account_id=caller.account.id,
-            received_at_us=received_at_us,
-            contract=message.contract.value,
-            channel=message.channel.value if message.channel else None,
-            language=verdict.language,
-            text=message.text if keeps_text else None,
-            customer_ref=message.customer_ref,
-            external_id=message.external_id,
-        )
-        evidence = orjson.dumps(evidence_to_data(verdict.evidence)).decode() if verdict.evidence else None
-        row = VerdictRow(
-            ticket_id=ticket_id,
-            revision=1,
-            account_id=caller.account.id,
-            decided_at_us=now_us,
-            category=verdict.category,
-            priority=verdict.priority.value,
-            decision=verdict.decision.value,
-            probability=verdict.probability,
-            confidence=verdict.confidence,
-            churn_risk=verdict.churn_risk,
-            needs_review=int(verdict.needs_review),
-            source=verdict.source.value,
-            recommended_action=verdict.recommended_action,
-            reasons=orjson.dumps([reason_to_data(reason) for reason in verdict.reasons]).decode(),
-            evidence=evidence,
-            processing_us=max(now_us - received_at_us, 0),
-        )
-        return ticket, row
+    async def _store_one(self, message: Message, decided: Decided, request: Request, charge: Charge) -> Triaged:
+        ((_, triaged),) = await self._store.store([message], [(0, decided)], request, charge=charge)
+        return triaged
 
 
-def reason_to_data(reason: Reason) -> dict[str, object]:
-    """A reason as plain data, as the store and the answers hold it."""
-    if reason.rule is None:
-        return {"code": reason.code, "text": reason.text}
-    return {"code": reason.code, "text": reason.text, "rule": reason.rule, "spans": reason.spans}
+class _Batch:
+    """The verdicts of one request on their way into the store, in records of `RECORD_TICKETS`."""
+
+    def __init__(self, messages: Sequence[Message], request: Request, store: VerdictStore) -> None:
+        self._messages = messages
+        self._request = request
+        self._store = store
+        self._ready: list[tuple[int, Decided]] = []
+        self._waiting: list[asyncio.Task[tuple[int, Decided]]] = []
+        self._storing: list[asyncio.Task[list[tuple[int, Triaged]]]] = []
+
+    def add(self, place: int, decided: Decided) -> None:
+        """A verdict that is ready to be stored."""
+        self._ready.append((place, decided))
+        if len(self._ready) >= RECORD_TICKETS:
+            self._begin_storing()
+
+    def wait_for(self, place: int, asking: Coroutine[Any, Any, Decided]) -> None:
+        """A verdict that providers are asked about."""
+
+        async def placed() -> tuple[int, Decided]:
+            return place, await asking
+
+        self._waiting.append(asyncio.create_task(placed()))
+
+    def stored(self) -> Iterator[tuple[int, Triaged]]:
+        """What has been stored by now.
+
+        Raises: JournalUnavailable.
+        """
+        while self._storing and self._storing[0].done():
+            yield from self._storing.pop(0).result()
+
+    async def rest(self, charge: Charge) -> AsyncGenerator[tuple[int, Triaged], None]:
+        """Everything else, as it is stored; what the request is charged goes with the last record.
+
+        Raises: JournalUnavailable.
+        """
+        waiting = set(self._waiting)
+        while waiting or self._storing:
+            if waiting and self._ready and not self._storing:
+                self._begin_storing()
+            done, _ = await asyncio.wait([*waiting, *self._storing], return_when=asyncio.FIRST_COMPLETED)
+            for task in self._waiting:
+                if task in waiting and task in done:
+                    waiting.discard(task)
+                    self.add(*task.result())
+            for stored in self.stored():
+                yield stored
+        for stored in await self._store.store(self._messages, self._ready, self._request, charge=charge):
+            yield stored
+
+    def _begin_storing(self) -> None:
+        storing = self._store.store(self._messages, self._ready, self._request)
+        self._storing.append(asyncio.create_task(storing))
+        self._ready = []
+
+    async def close(self) -> None:
+        """End what is under way, after a failure or when nobody wants the rest."""
+        for task in self._waiting:
+            task.cancel()
+        await asyncio.gather(*self._waiting, *self._storing, return_exceptions=True)
 
 
-def _slices(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+def _slices(messages: Sequence[Message]) -> Iterator[tuple[int, Sequence[Message]]]:
+    """Parts of the messages, each with its first place."""
     start = 0
     while start < len(messages):
         end, characters = start, 0
         while end < len(messages) and end - start < SLICE_TICKETS and characters < SLICE_CHARACTERS:
             characters += len(messages[end].text)
             end += 1
-        yield messages[start:end]
+        yield start, messages[start:end]
         start = end
-
-
-def _deltas(caller: Caller, charge: Charge) -> tuple[CounterDelta, ...]:
-    return tuple(
-        CounterDelta(
-            caller.account.id,
-            charge.plan.catalogue.value,
-            window.value,
-            *window_bounds(window, charge.granted.at_us),
-            1,
-        )
-        for window, _ in charge.plan.windows
-    )
-
-
-def _key_use(caller: Caller, at_us: int) -> KeyUse | None:
-    return KeyUse(caller.key.id, at_us, 1) if caller.key else None

@@ -15,7 +15,8 @@ from firstline.core.taxonomy import Contract
 from firstline.core.verdict import Prediction
 from firstline.ports.bulk import Chunk, Columns, Item
 from firstline.usecases.bulk import PART_CHUNKS, ChunkDecider, Tally, columns_of, decide_file, lost_chunk
-from firstline.usecases.tickets import Keeping, Triage
+from firstline.usecases.records import Keeping
+from firstline.usecases.tickets import Triage
 
 CONTRACTS = list(Contract)
 

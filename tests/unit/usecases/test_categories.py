@@ -26,7 +26,9 @@ from firstline.usecases.access import ANONYMOUS, Caller, demo_account
 from firstline.usecases.accounts import Accounts
 from firstline.usecases.categories import Categories
 from firstline.usecases.in_force import AccountsInForce, InForce
-from firstline.usecases.tickets import Charge, Keeping, Triage, Triaged
+from firstline.usecases.records import Charge, Keeping
+from firstline.usecases.tickets import Triage
+from firstline.usecases.verdict_store import Triaged
 
 PLAN = Plan(Contract.CLASSIFIER, "free", 0, {Window.HOUR: 100, Window.DAY: 1_000}, 600, 1_000)
 CHARGE = Charge(PLAN, Granted((), 1_000_000))
@@ -122,7 +124,8 @@ def test_requests_of_one_turn_are_each_predicted_with_their_own_categories(play:
         mine, theirs, long = await asyncio.gather(world.ask(ME), world.ask(OTHER), world.ask(ME, LONG))
         assert mine.verdict.category == long.verdict.category == "Delivery"
         assert theirs.verdict.category not in {"Delivery", "Invoices"}
-        batch = await world.triage.triage_many([LATE, LONG], caller=ME, charge=CHARGE, received_at_us=1)
+        found = world.triage.triage_many([LATE, LONG], caller=ME, charge=CHARGE, received_at_us=1)
+        batch = [outcome async for _, outcome in found]
         assert [done.verdict.category for done in batch if isinstance(done, Triaged)] == ["Delivery"] * 2
 
     play(scenario)

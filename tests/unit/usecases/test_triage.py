@@ -13,7 +13,9 @@ from firstline.core.taxonomy import Contract
 from firstline.core.verdict import Prediction, Source
 from firstline.ports.storage import AuditEntry
 from firstline.usecases.access import ANONYMOUS, Caller
-from firstline.usecases.tickets import RECORD_TICKETS, Charge, Failed, Keeping, Triage, Triaged
+from firstline.usecases.records import Charge, Keeping
+from firstline.usecases.tickets import RECORD_TICKETS, Failed, Triage
+from firstline.usecases.verdict_store import Triaged
 
 PLAN = Plan(Contract.CLASSIFIER, "free", 0, {Window.HOUR: 100, Window.DAY: 1_000}, 600, 1_000)
 CHARGE = Charge(PLAN, Granted((), 1_000_000))
@@ -116,10 +118,11 @@ def test_a_large_batch_is_stored_whole_charged_once_and_keeps_its_order() -> Non
         await world.open()
         texts = [f"message number {number}" for number in range(2 * RECORD_TICKETS + 7)]
         texts[3] = "poison"
-        outcomes = await world.triage.triage_many(
+        found = world.triage.triage_many(
             [message(text) for text in texts], caller=CALLER, charge=CHARGE, received_at_us=1
         )
-        return world, outcomes
+        by_place = {place: outcome async for place, outcome in found}
+        return world, [by_place[place] for place in range(len(texts))]
 
     world, outcomes = asyncio.run(scenario())
     assert [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Failed)] == [3]

@@ -23,7 +23,7 @@ from firstline.delivery.http.replies import ErrorReply
 from firstline.ports.limiter import UsageUnknown
 from firstline.ports.storage import StorageUnavailable
 from firstline.usecases.access import ANONYMOUS, Caller, Refusal
-from firstline.usecases.tickets import Charge
+from firstline.usecases.records import Charge
 
 MAX_ADDRESSES: Final = 50_000
 

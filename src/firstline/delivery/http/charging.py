@@ -15,7 +15,7 @@ from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.replies import ErrorReply
 from firstline.ports.limiter import UsageUnknown
 from firstline.usecases.access import Caller
-from firstline.usecases.tickets import Charge
+from firstline.usecases.records import Charge
 
 Work = Callable[[Request, Caller, Charge], Awaitable[Response]]
 

@@ -1,11 +1,10 @@
 """The ticket classifier's contract: `/api/v1/*`."""
 
-import asyncio
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,26 +15,25 @@ from firstline.core.errors import (
     EMAIL_TAKEN,
     INVALID_REQUEST,
     KEY_NOT_FOUND,
-    MALFORMED_JSON,
     STORE_UNAVAILABLE,
     SUBSCRIPTION_REQUIRED,
 )
 from firstline.core.identity import KEY, bare
-from firstline.core.message import MAX_TEXT_LENGTH, Message, trimmed
+from firstline.core.message import Message
 from firstline.core.plans import MICROSECONDS, Window
 from firstline.core.taxonomy import DEFAULT_CATEGORIES, Contract
-from firstline.delivery.http.bodies import MAX_BODY_BYTES, JsonInvalid, parse_json, read_body
 from firstline.delivery.http.callers import Callers, key_of, too_many_attempts
 from firstline.delivery.http.charging import charged, limit_headers
+from firstline.delivery.http.classifier_bodies import read_json, validated
 from firstline.delivery.http.replies import ErrorReply, json_reply
-from firstline.delivery.http.schemas import BatchRequest, ClassifyRequest, NewKeyRequest, RegisterRequest
-from firstline.delivery.http.verdicts import count, shared_members
+from firstline.delivery.http.schemas import ClassifyRequest, NewKeyRequest, RegisterRequest
+from firstline.delivery.http.verdicts import asks_of, count, shared_members
 from firstline.ports.journal import JournalUnavailable
 from firstline.ports.limiter import UsageUnknown
 from firstline.ports.storage import ApiKey, EmailTaken, KeyNotFound, StorageUnavailable
 from firstline.usecases.access import Caller
 from firstline.usecases.accounts import FREE, valid_email
-from firstline.usecases.tickets import Charge, Failed, Triaged
+from firstline.usecases.records import Charge
 
 MAX_BATCH_BYTES: Final = 24 << 20
 _BATCH_BYTES_PER_TICKET: Final = 24 << 10
@@ -59,7 +57,10 @@ class ClassifierV1:
             "status": "healthy" if works else "degraded",
             "version": __version__,
             "timestamp": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "provider_status": {"local": "available", "gemini": "disabled", "openai": "disabled"},
+            "provider_status": {
+                "local": "available",
+                **{name: self._app.asking.state(name) for name in ("gemini", "openai", *self._app.asking.offered())},
+            },
         }
         return json_reply(body, status=200 if works else 503)
 
@@ -71,12 +72,14 @@ class ClassifierV1:
 
     async def _classify(self, request: Request, caller: Caller, charge: Charge) -> Response:
         began, received_at_us = perf_counter(), self._app.clock.now_us()
-        found = _validated(ClassifyRequest, await _json(request))
+        found = validated(ClassifyRequest, await read_json(request))
         message = Message(
             found.ticket, Contract.CLASSIFIER, customer_ref=found.customer_ref, external_id=found.external_id
         )
         try:
-            done = await self._app.triage.triage(message, caller=caller, charge=charge, received_at_us=received_at_us)
+            done = await self._app.triage.triage(
+                message, caller=caller, charge=charge, received_at_us=received_at_us, asks=asks_of(found)
+            )
         except (JournalUnavailable, StorageUnavailable):
             raise self._store_failed() from None
         count(self._app.metrics, Contract.CLASSIFIER, done.verdict, known=self._known)
@@ -85,69 +88,17 @@ class ClassifierV1:
                 "category": done.verdict.category,
                 "confidence": round(done.verdict.probability, 4),
                 "priority": done.verdict.priority.value,
-                "provider": "local",
                 "processing_time": round(perf_counter() - began, 6),
                 **shared_members(done),
             }
         )
-
-    async def batch(self, request: Request) -> Response:
-        """Categories and priorities of several tickets, for the price of one request."""
-        return await charged(request, self._batch, app=self._app, callers=self._callers, contract=Contract.CLASSIFIER)
-
-    async def _batch(self, request: Request, caller: Caller, charge: Charge) -> Response:
-        began, received_at_us = perf_counter(), self._app.clock.now_us()
-        most = charge.plan.batch_size
-        limit = min(max(most * _BATCH_BYTES_PER_TICKET, MAX_BODY_BYTES), MAX_BATCH_BYTES)
-        found = _validated(BatchRequest, await _json(request, limit=limit))
-        if len(found.tickets) > most:
-            raise ErrorReply(
-                INVALID_REQUEST,
-                f"tickets: at most {most} in one batch on the {charge.plan.name} plan; this has {len(found.tickets)}.",
-            )
-        checked = [_message_or_fault(ticket) for ticket in found.tickets]
-        messages = [entry for entry in checked if isinstance(entry, Message)]
-        try:
-            outcomes = iter(
-                await self._app.triage.triage_many(
-                    messages, caller=caller, charge=charge, received_at_us=received_at_us
-                )
-            )
-        except (JournalUnavailable, StorageUnavailable):
-            raise self._store_failed() from None
-        results: list[dict[str, Any]] = []
-        for number, entry in enumerate(checked, start=1):
-            results.append(self._item(next(outcomes)) if isinstance(entry, Message) else {"error": entry})
-            if number % _ITEMS_PER_TURN == 0:
-                await asyncio.sleep(0)
-        failed = sum("error" in item for item in results)
-        return json_reply(
-            {
-                "total": len(results),
-                "successful": len(results) - failed,
-                "failed": failed,
-                "processing_time": round(perf_counter() - began, 6),
-                "results": results,
-            }
-        )
-
-    def _item(self, done: Triaged | Failed) -> dict[str, Any]:
-        if isinstance(done, Failed):
-            return {"error": "This ticket could not be classified; the others were."}
-        count(self._app.metrics, Contract.CLASSIFIER, done.verdict, known=self._known)
-        return {
-            "category": done.verdict.category,
-            "confidence": round(done.verdict.probability, 4),
-            "priority": done.verdict.priority.value,
-            **shared_members(done),
-        }
 
     async def register(self, request: Request) -> Response:
         """A free account with its first key; paid tiers only for operators."""
         wait_s = self._callers.registrations.spend(self._callers.address(request), now_us=self._app.clock.now_us())
         if wait_s:
             raise too_many_attempts(wait_s, limit=self._callers.registrations.limit)
-        found = _validated(RegisterRequest, await _json(request))
+        found = validated(RegisterRequest, await read_json(request))
         email = valid_email(found.email)
         if email is None:
             raise ErrorReply(INVALID_REQUEST, "email: not an e-mail address.")
@@ -215,7 +166,7 @@ class ClassifierV1:
         caller = await self._callers.identify(request)
         headers, _ = await self._limits(caller)
         try:
-            found = _validated(NewKeyRequest, await _json(request))
+            found = validated(NewKeyRequest, await read_json(request))
             if caller.key is None:
                 raise ErrorReply(DEMO_ACCOUNT)
             new = await self._app.keys.add(caller, name=found.name)
@@ -262,42 +213,6 @@ class ClassifierV1:
     def _store_failed(self) -> ErrorReply:
         self._app.metrics.store_failures.inc()
         return ErrorReply(STORE_UNAVAILABLE)
-
-
-async def _json(request: Request, *, limit: int = MAX_BODY_BYTES) -> Any:
-    try:
-        return parse_json(await read_body(request, limit=limit))
-    except JsonInvalid as error:
-        raise ErrorReply(MALFORMED_JSON, f"The request could not be read: {error}.") from None
-
-
-def _validated(model: type[_Model], data: Any) -> _Model:
-    if not isinstance(data, dict):
-        raise ErrorReply(INVALID_REQUEST, "The body must be a JSON object.")
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise ErrorReply(INVALID_REQUEST, _sentences(error)) from None
-
-
-def _sentences(error: ValidationError) -> str:
-    sentences = []
-    for fault in error.errors(include_url=False, include_input=False, include_context=False)[:5]:
-        field = ".".join(str(part) for part in fault["loc"]) or "body"
-        text = fault["msg"].removeprefix("Value error, ")
-        sentences.append(f"{field}: {text[:1].lower()}{text[1:]}.")
-    return " ".join(sentences)
-
-
-def _message_or_fault(ticket: Any) -> Message | str:
-    if not isinstance(ticket, str):
-        return "The ticket must be a string."
-    text = trimmed(ticket)
-    if not text:
-        return "The ticket must hold at least 1 visible character."
-    if len(text) > MAX_TEXT_LENGTH:
-        return f"The ticket may have at most {MAX_TEXT_LENGTH} characters; this has {len(text)}."
-    return Message(text, Contract.CLASSIFIER)
 
 
 def _key_data(key: ApiKey, tier: str) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from firstline.delivery.http.charging import charged, limit_headers
 from firstline.delivery.http.classifier_v1 import iso
 from firstline.delivery.http.replies import ErrorReply, json_reply
 from firstline.delivery.http.schemas import CreateKeyRequest, DecisionRequest
-from firstline.delivery.http.verdicts import count, shared_members
+from firstline.delivery.http.verdicts import asks_of, count, shared_members
 from firstline.ports.journal import JournalUnavailable
 from firstline.ports.limiter import UsageUnknown
 from firstline.ports.storage import StorageUnavailable
 from firstline.usecases.access import Caller
 from firstline.usecases.accounts import valid_email
-from firstline.usecases.tickets import Charge
+from firstline.usecases.records import Charge
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -62,7 +62,7 @@ class DecisionV1:
         )
         try:
             done = await self._app.triage.triage_safely(
-                message, caller=caller, charge=charge, received_at_us=received_at_us
+                message, caller=caller, charge=charge, received_at_us=received_at_us, asks=asks_of(found)
             )
         except (JournalUnavailable, StorageUnavailable):
             self._app.metrics.store_failures.inc()

@@ -98,9 +98,16 @@ class Pages:
             "status": "healthy" if stores and rules else "degraded",
             "api": "operational" if stores else "cannot store verdicts",
             "rules_engine": "operational" if rules else "failed",
-            "ai_layer": "disabled",
+            "ai_layer": self._ai_layer(),
         }
         return json_reply(body, status=200 if stores else 503)
+
+    def _ai_layer(self) -> str:
+        """Whether any provider can be asked, as their breakers say."""
+        states = {self._app.asking.state(provider) for provider in self._app.asking.offered()}
+        if not states:
+            return "disabled"
+        return "operational" if "available" in states else "unavailable"
 
     async def live(self, request: Request) -> Response:
         """Whether the process answers."""

@@ -11,13 +11,13 @@ from starlette.responses import Response
 from firstline.bootstrap import App
 from firstline.delivery.http import own_settings_schemas as own_schemas
 from firstline.delivery.http import schemas
+from firstline.delivery.http.batch_v1 import BatchV1
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.classifier_v1 import ClassifierV1
 from firstline.delivery.http.decision_v1 import DecisionV1
 from firstline.delivery.http.own_settings_v1 import OwnSettingsV1
 from firstline.delivery.http.pages import Pages
 from firstline.delivery.http.providers_v1 import ProvidersV1
-from firstline.usecases.ask_policies import NothingOffered
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -63,7 +63,7 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
     """Every route of the server; the hot ones first."""
     classifier, decision, pages = ClassifierV1(app, callers), DecisionV1(app, callers), Pages(app)
     own = OwnSettingsV1(app, callers)
-    asked = ProvidersV1(app, callers, offers=NothingOffered())
+    asked = ProvidersV1(app, callers, offers=app.asking)
     a, b, c = schemas.ClassifierErrorBody, schemas.DecisionErrorBody, schemas.ProblemBody
     faults = {422: schemas.ValidationBody}
     return [
@@ -76,7 +76,7 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
             errors={**_errors(b, 401, 408, 413, 429, 503), **faults}, secured=True,
         ),
         RouteSpec(
-            "POST", "/api/v1/batch", classifier.batch, _CLASSIFIER, schemas.BatchRequest, schemas.BatchBody,
+            "POST", "/api/v1/batch", BatchV1(app, callers).batch, _CLASSIFIER, schemas.BatchRequest, schemas.BatchBody,
             errors=_errors(a, 400, 401, 408, 413, 429, 503), secured=True,
         ),
         RouteSpec(

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from firstline.core.asking import MAX_TIMEOUT_S
+from firstline.core.completion import Mode
 from firstline.core.message import MAX_HISTORY, MAX_REFERENCE_LENGTH, MAX_TEXT_LENGTH, trimmed
 from firstline.core.taxonomy import Channel, UserPlan
 
@@ -51,7 +53,16 @@ class RequestBody(BaseModel):
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
 
-class ClassifyRequest(RequestBody):
+class AskingFields(RequestBody):
+    """What a request may say about language-model providers, over what its account has set."""
+
+    ai_mode: Mode | None = Field(default=None, description="When providers are asked; null for what the account sets.")
+    ai_timeout_seconds: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S)] | None = Field(
+        default=None, description="Deadline for providers; at most what the account sets."
+    )
+
+
+class ClassifyRequest(AskingFields):
     """One ticket."""
 
     ticket: Text
@@ -59,7 +70,7 @@ class ClassifyRequest(RequestBody):
     external_id: Reference = None
 
 
-class BatchRequest(RequestBody):
+class BatchRequest(AskingFields):
     """Several tickets; the most a batch may hold depends on the plan."""
 
     tickets: Annotated[list[Any], Field(min_length=1)] = Field(
@@ -84,7 +95,7 @@ class NewKeyRequest(RequestBody):
     name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable), _SHOWN]
 
 
-class DecisionRequest(RequestBody):
+class DecisionRequest(AskingFields):
     """One message with what is known of its writer."""
 
     message: Text
@@ -136,6 +147,9 @@ class _VerdictBody(BaseModel):
     probability: float = Field(ge=0, le=1, description="Calibrated chance that the category is right.")
     needs_review: bool
     source: Literal["rule", "local", "provider", "emergency"]
+    provider: str = Field(
+        description="`local`, the name of the provider that answered, or `timeout` or `failed` where one was needed."
+    )
     language: str | None
     reasons: list[ReasonBody]
 
@@ -146,7 +160,6 @@ class ClassifyBody(_VerdictBody):
     category: str
     confidence: float = Field(ge=0, le=1, description="The calibrated probability.")
     priority: Literal["low", "medium", "high", "critical"]
-    provider: str
     processing_time: float = Field(ge=0, description="Seconds.")
 
 
@@ -162,6 +175,7 @@ class BatchItem(BaseModel):
     probability: float | None = None
     needs_review: bool | None = None
     source: str | None = None
+    provider: str | None = None
     language: str | None = None
     reasons: list[ReasonBody] | None = None
 

@@ -3,10 +3,14 @@
 from typing import Any
 
 from firstline.adapters.telemetry import Metrics
+from firstline.core.completion import Outcome
 from firstline.core.identity import TICKET
 from firstline.core.taxonomy import Contract
 from firstline.core.verdict import Verdict
-from firstline.usecases.tickets import Triaged, reason_to_data
+from firstline.delivery.http.schemas import AskingFields
+from firstline.usecases.records import reason_to_data
+from firstline.usecases.second_opinion import AS_SET, Asks
+from firstline.usecases.verdict_store import Triaged
 
 
 def shared_members(done: Triaged) -> dict[str, Any]:
@@ -18,9 +22,27 @@ def shared_members(done: Triaged) -> dict[str, Any]:
         "probability": round(verdict.probability, 4),
         "needs_review": verdict.needs_review,
         "source": verdict.source.value,
+        "provider": provider_of(verdict),
         "language": verdict.language,
         "reasons": [reason_to_data(reason) for reason in verdict.reasons],
     }
+
+
+def asks_of(found: AskingFields) -> Asks:
+    """What a request says about providers."""
+    if found.ai_mode is None and found.ai_timeout_seconds is None:
+        return AS_SET
+    return Asks(found.ai_mode, found.ai_timeout_seconds)
+
+
+def provider_of(verdict: Verdict) -> str:
+    """Who has answered: `local`, a provider's name, or why one that was needed has not: `timeout`, `failed`."""
+    asked = verdict.evidence.asked if verdict.evidence else None
+    if asked is None or asked.outcome is Outcome.BUDGET:
+        return "local"
+    if asked.provider is not None:
+        return asked.provider
+    return "timeout" if asked.outcome is Outcome.TIMEOUT else "failed"
 
 
 def count(metrics: Metrics, contract: Contract, verdict: Verdict, *, known: frozenset[str]) -> None:

@@ -1,0 +1,374 @@
+"""Asking providers: in order, in time, within the budget, and never more often than it pays.
+
+A question goes to the first provider whose breaker is closed. When that one fails, the next is asked at once; when it
+is slower than its own recent 95th percentile, the next is asked too, and the first valid answer wins. Whoever asks
+waits until the deadline and no longer; what is under way then goes on, and its answer, if one comes, is handed on.
+"""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+from firstline.core.asking import AskPolicy
+from firstline.core.breaker import Phase
+from firstline.core.categories import CategorySet
+from firstline.core.completion import (
+    MAX_ACTION,
+    MAX_REASON,
+    Asked,
+    Completion,
+    FailureKind,
+    Outcome,
+    answer_schema,
+)
+from firstline.core.latency import CallBudget
+from firstline.core.message import Message
+from firstline.core.prompt import PROMPT_VERSION, document, instructions
+from firstline.core.redaction import AllowList, Redactor
+from firstline.core.taxonomy import Category
+from firstline.ports.provider import Provider, ProviderFailed, Question, Tokens
+from firstline.usecases.completions import Completions
+from firstline.usecases.guarded_provider import Call, CallSettings, GuardedProvider, Watcher
+from firstline.usecases.spending import Spending
+
+TYPICAL_OUTPUT_TOKENS: Final = 120
+"""Of an answer, for what a call will cost about."""
+
+_WORTH_A_SECOND_TRY: Final = frozenset({FailureKind.REFUSED, FailureKind.SERVER_ERROR, FailureKind.PROTOCOL})
+_CHARACTERS_PER_TOKEN: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """A message about which providers are to be asked.
+
+    Attributes:
+        asking: the account's settings, those of the request applied.
+        taxonomy: categories that may be answered.
+        categories: the account's own; None for the default ones.
+        categories_version: names them.
+    """
+
+    account_id: str
+    message: Message
+    asking: AskPolicy
+    taxonomy: tuple[Category, ...]
+    categories: CategorySet | None = None
+    categories_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What has come of asking by the deadline, and what may still come.
+
+    Attributes:
+        late: gives the answer that came after all; None unless the outcome is a timeout.
+    """
+
+    asked: Asked
+    late: "asyncio.Future[Asked] | None" = None
+
+
+class Asking:
+    """Asks the providers of this server; lives in one event loop."""
+
+    def __init__(
+        self,
+        providers: Sequence[GuardedProvider],
+        *,
+        spending: Spending,
+        completions: Completions,
+        watcher: Watcher,
+        late_s: float,
+        redacts: bool = True,
+    ) -> None:
+        """Args:
+        providers: in the server's order; the first of each name is that provider's default model.
+        late_s: how long after the deadline an answer is still waited for.
+        redacts: whether personal data is masked before it leaves.
+        """
+        self._providers = tuple(providers)
+        self._spending = spending
+        self._completions = completions
+        self._watcher = watcher
+        self._late_s = late_s
+        self._redacts = redacts
+        self._extra = CallBudget()
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is any provider."""
+        return bool(self._providers)
+
+    @property
+    def flying(self) -> int:
+        """Questions under way."""
+        return self._completions.flying
+
+    def offered(self) -> Mapping[str, tuple[str, ...]]:
+        """The models of each provider, the default one first."""
+        found: dict[str, tuple[str, ...]] = {}
+        for provider in self._providers:
+            found[provider.name] = (*found.get(provider.name, ()), provider.model)
+        return found
+
+    def state(self, provider: str) -> str:
+        """`available`, `unavailable` while all its breakers are open, or `disabled`."""
+        phases = [one.phase for one in self._providers if one.name == provider]
+        if not phases:
+            return "disabled"
+        return "unavailable" if all(phase is Phase.OPEN for phase in phases) else "available"
+
+    def open_for(self, provider: str, model: str, seconds: float) -> None:
+        """Open a breaker that another replica has opened."""
+        for one in self._providers:
+            if (one.name, one.model) == (provider, model):
+                one.open_for(seconds)
+
+    async def ask(self, inquiry: Inquiry, *, deadline_s: float) -> Opinion:
+        """The providers' opinion, or why there is none.
+
+        Args:
+            deadline_s: on the event loop's clock.
+        """
+        opinion = await self._opinion(inquiry, deadline_s)
+        self._watcher.asked(opinion.asked.outcome)
+        return opinion
+
+    async def close(self) -> None:
+        """End what is under way and close all connections; nothing is asked any more."""
+        await self._completions.close()
+        for provider in self._providers:
+            await provider.close()
+
+    async def _opinion(self, inquiry: Inquiry, deadline_s: float) -> Opinion:
+        loop = asyncio.get_running_loop()
+        redactor = Redactor(allowed=_allow_list(inquiry.asking.allowed)) if self._redacts else None
+        told = instructions(inquiry.taxonomy, inquiry.categories)
+        question = Question(
+            told,
+            document(inquiry.message, mask=redactor.mask if redactor else str),
+            _schema(tuple(category.name for category in inquiry.taxonomy)),
+        )
+        key = self._key(inquiry, question)
+        found = self._completions.find(key)
+        if found is not None:
+            self._watcher.cached()
+            return Opinion(_restored(found, redactor))
+        flight = self._completions.flight(key, lambda: self._ask(inquiry, question, deadline_s))
+        await asyncio.wait({flight}, timeout=max(deadline_s - loop.time(), 0.0))
+        if flight.done() and not flight.cancelled():
+            return Opinion(_restored(flight.result(), redactor))
+        late: asyncio.Future[Asked] = loop.create_future()
+        flight.add_done_callback(lambda done: _hand_on(done, late, redactor))
+        return Opinion(Asked(Outcome.TIMEOUT), late)
+
+    async def _ask(self, inquiry: Inquiry, question: Question, deadline_s: float) -> Asked:
+        candidates = self._in_order(inquiry.asking)
+        estimate = 0
+        if candidates:
+            tokens = Tokens(
+                (len(question.instructions) + len(question.text)) // _CHARACTERS_PER_TOKEN, TYPICAL_OUTPUT_TOKENS
+            )
+            estimate = self._spending.cost_of(candidates[0].name, candidates[0].model, tokens)
+        if not await self._spending.allows(inquiry.account_id, inquiry.asking, estimate_micros=estimate):
+            return Asked(Outcome.BUDGET)
+        self._spending.reserve(inquiry.account_id, estimate)
+        try:
+            return await _Race(self, inquiry, question, deadline_s, candidates).run()
+        finally:
+            self._spending.reserve(inquiry.account_id, -estimate)
+
+    def _in_order(self, asking: AskPolicy) -> list[GuardedProvider]:
+        """The models to ask: those of the account's order, or the default one of each provider."""
+        if asking.order:
+            return [
+                one
+                for choice in asking.order
+                for one in self._providers
+                if one.name == choice.provider and choice.model in (None, one.model)
+            ][: len(asking.order)]
+        defaults: dict[str, GuardedProvider] = {}
+        for one in self._providers:
+            defaults.setdefault(one.name, one)
+        return list(defaults.values())
+
+    def _key(self, inquiry: Inquiry, question: Question) -> bytes:
+        asking = inquiry.asking
+        parts = (
+            inquiry.account_id,
+            str(PROMPT_VERSION),
+            inquiry.categories_version,
+            repr([(one.name, one.model) for one in self._in_order(asking)]),
+            f"{asking.temperature}/{asking.max_tokens}",
+            " ".join(question.text.casefold().split()),
+        )
+        return hashlib.blake2b("\x00".join(parts).encode(), digest_size=16).digest()
+
+
+class _Race:
+    """One question on its way through the providers."""
+
+    def __init__(
+        self,
+        asking: Asking,
+        inquiry: Inquiry,
+        question: Question,
+        deadline_s: float,
+        candidates: list[GuardedProvider],
+    ) -> None:
+        self._asking = asking
+        self._inquiry = inquiry
+        self._question = question
+        self._deadline_s = deadline_s
+        self._waiting = deque(candidates)
+        self._running: dict[asyncio.Task[Completion], Call] = {}
+        self._failures: list[tuple[str, FailureKind]] = []
+        self._failed: GuardedProvider | None = None
+        self._tried_again = False
+        self._missed = False
+
+    async def run(self) -> Asked:
+        loop = asyncio.get_running_loop()
+        end_s = self._deadline_s + self._asking._late_s
+        try:
+            newest = self._start(end_s - loop.time())
+            hedge_at_s = self._hedge_at_s(newest)
+            while self._running:
+                wake_s = min(hedge_at_s, end_s, end_s if self._missed else self._deadline_s)
+                done, _ = await asyncio.wait(
+                    self._running, timeout=max(wake_s - loop.time(), 0.0), return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    answered = self._ended(task)
+                    if answered is not None:
+                        return answered
+                now_s = loop.time()
+                if done:
+                    if now_s < self._deadline_s:
+                        newest = self._start(end_s - now_s) or self._again(end_s - now_s)
+                        hedge_at_s = self._hedge_at_s(newest) if newest else hedge_at_s
+                elif now_s >= end_s:
+                    return Asked(Outcome.TIMEOUT, failures=tuple(self._failures))
+                elif now_s >= self._deadline_s:
+                    self._missed = True
+                    hedge_at_s = end_s
+                    for call in self._running.values():
+                        call.miss_deadline()
+                elif now_s >= hedge_at_s:
+                    newest = self._hedge(newest, end_s - now_s)
+                    hedge_at_s = self._hedge_at_s(newest) if newest else end_s
+        finally:
+            for call in self._running.values():
+                call.abandon()
+        outcome = Outcome.FAILED if self._failures else Outcome.UNAVAILABLE
+        return Asked(outcome, failures=tuple(self._failures))
+
+    def _start(self, timeout_s: float) -> Call | None:
+        """Ask the next provider that may be asked."""
+        while self._waiting:
+            call = self._call(self._waiting.popleft(), timeout_s)
+            if call is not None:
+                return call
+        return None
+
+    def _call(self, provider: GuardedProvider, timeout_s: float) -> Call | None:
+        permit = provider.admit()
+        if permit is None:
+            return None
+        asking = self._inquiry.asking
+        settings = CallSettings(
+            tuple(category.name for category in self._inquiry.taxonomy),
+            asking.temperature,
+            asking.max_tokens,
+            max(timeout_s, 0.001),
+        )
+        call = provider.call(permit, self._question, settings, used=self._used)
+        self._asking._extra.earn()
+        self._running[call.task] = call
+        return call
+
+    def _used(self, provider: Provider, tokens: Tokens, failed: bool) -> None:
+        cost = self._asking._spending.add(
+            self._inquiry.account_id, provider.name, provider.model, tokens, failed=failed
+        )
+        self._asking._watcher.used(provider.name, provider.model, tokens, cost)
+
+    def _hedge_at_s(self, call: Call | None) -> float:
+        """When the next provider is asked too: at once beside a probe, and where several calls are overdue."""
+        if call is None or not self._waiting:
+            return float("inf")
+        wait_s = 0.0 if call.probe else call.provider.hedge_after_s
+        return asyncio.get_running_loop().time() + wait_s
+
+    def _hedge(self, slow: Call | None, timeout_s: float) -> Call | None:
+        if slow is None:
+            return None
+        slow.is_overdue()
+        # What is known to be in trouble is no speculation; the budget is for the tail of a provider that works.
+        if not (slow.probe or slow.provider.troubled or self._asking._extra.spend()):
+            return None
+        call = self._start(timeout_s)
+        if call is not None and not slow.probe:
+            self._asking._watcher.hedged(slow.provider.name, slow.provider.model)
+        return call
+
+    def _again(self, timeout_s: float) -> Call | None:
+        """A second try, when all others have failed and this looks like a passing trouble."""
+        if self._running or self._tried_again or self._failed is None:
+            return None
+        if self._failures[-1][1] not in _WORTH_A_SECOND_TRY or not self._asking._extra.spend():
+            return None
+        self._tried_again = True
+        return self._call(self._failed, timeout_s)
+
+    def _ended(self, task: "asyncio.Task[Completion]") -> Asked | None:
+        call = self._running.pop(task)
+        if task.cancelled():
+            return None
+        error = task.exception()
+        if error is None:
+            return Asked(
+                Outcome.ANSWERED, call.provider.name, call.provider.model, task.result(), tuple(self._failures)
+            )
+        self._failed = call.provider
+        kind = error.kind if isinstance(error, ProviderFailed) else FailureKind.FAULT
+        self._failures.append((call.provider.name, kind))
+        return None
+
+
+@lru_cache(maxsize=1_024)
+def _allow_list(entries: tuple[str, ...]) -> AllowList:
+    return AllowList(entries)
+
+
+@lru_cache(maxsize=256)
+def _schema(names: tuple[str, ...]) -> Mapping[str, object]:
+    return answer_schema(names)
+
+
+def _restored(asked: Asked, redactor: Redactor | None) -> Asked:
+    """The answer with personal data back in its place, for whom it belongs to."""
+    completion = asked.completion
+    if completion is None or redactor is None or not (completion.action or completion.reason):
+        return asked
+    restore: Callable[[str], str] = redactor.restore
+    completion = replace(
+        completion,
+        action=restore(completion.action)[:MAX_ACTION],
+        reason=restore(completion.reason)[:MAX_REASON],
+    )
+    return replace(asked, completion=completion)
+
+
+def _hand_on(flight: "asyncio.Task[Asked]", late: "asyncio.Future[Asked]", redactor: Redactor | None) -> None:
+    if late.done():
+        return
+    if flight.cancelled() or flight.exception() is not None:
+        late.cancel()
+    else:
+        late.set_result(_restored(flight.result(), redactor))

@@ -1,0 +1,168 @@
+"""Storing verdicts: a ticket with its first verdict, and what a late answer makes of it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from firstline.core.completion import Asked, Outcome
+from firstline.core.message import Message
+from firstline.core.verdict import Verdict
+from firstline.ports.clock import Clock, Identities
+from firstline.ports.journal import Journal, JournalUnavailable, Record, TicketRow, VerdictRow
+from firstline.usecases.access import Caller
+from firstline.usecases.records import (
+    Charge,
+    Keeping,
+    deltas,
+    key_use,
+    revised_event,
+    ticket_row,
+    verdict_row,
+    without_words,
+)
+from firstline.usecases.second_opinion import Decided, Request, settled_again
+from firstline.usecases.spending import Spending
+
+
+@dataclass(frozen=True, slots=True)
+class Triaged:
+    """A verdict and the ticket that it was stored under."""
+
+    ticket_id: str
+    verdict: Verdict
+
+
+class VerdictStore:
+    """Stores what was decided; what it returns is durable."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        keeping: Keeping,
+        clock: Clock,
+        identities: Identities,
+        spending: Spending | None,
+        on_fault: Callable[[BaseException], None],
+        on_late: Callable[[str], None],
+    ) -> None:
+        """Args:
+        spending: what providers cost, stored with the verdicts.
+        on_fault: told of errors of our own in what happens later.
+        on_late: told what became of an answer after the deadline: `revised`, `lost` or `unstored`.
+        """
+        self._journal = journal
+        self._keeping = keeping
+        self._clock = clock
+        self._identities = identities
+        self._spending = spending
+        self._on_fault = on_fault
+        self._on_late = on_late
+        self._late: set[asyncio.Task[None]] = set()
+
+    async def store(
+        self,
+        messages: Sequence[Message],
+        decided: Sequence[tuple[int, Decided]],
+        request: Request,
+        *,
+        charge: Charge | None = None,
+    ) -> list[tuple[int, Triaged]]:
+        """Store verdicts by their place among the messages, and with the last ones of a request what it is charged.
+
+        Raises: JournalUnavailable.
+        """
+        done = [(place, Triaged(self._identities.new_id(), one.verdict)) for place, one in decided]
+        tickets: list[TicketRow] = []
+        verdicts: list[VerdictRow] = []
+        if self._keeping.history:
+            now_us = self._clock.now_us()
+            keeps_text = self._keeps_text(request.caller)
+            for place, triaged in done:
+                kept = self._kept(triaged.verdict, request)
+                ticket = ticket_row(
+                    triaged.ticket_id,
+                    messages[place],
+                    kept,
+                    request.caller,
+                    received_at_us=request.received_at_us,
+                    keeps_text=keeps_text,
+                )
+                tickets.append(ticket)
+                verdicts.append(self._row(triaged.ticket_id, kept, request, revision=1, now_us=now_us))
+        record = Record(tickets=tuple(tickets), verdicts=tuple(verdicts))
+        if charge is not None:
+            use = key_use(request.caller, request.received_at_us)
+            record = replace(record, counters=deltas(request.caller, charge), key_use=use)
+        await self._append(record, request.caller)
+        if self._keeping.history:
+            for (_, triaged), (_, one) in zip(done, decided, strict=True):
+                if one.late is not None:
+                    task = asyncio.create_task(self._revise(triaged, one.late, request))
+                    self._late.add(task)
+                    task.add_done_callback(self._late.discard)
+        return done
+
+    async def close(self) -> None:
+        """Wait for no late answer any more."""
+        tasks = list(self._late)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _append(self, record: Record, caller: Caller) -> None:
+        """Append a record, together with what providers have cost the account so far."""
+        spend = self._spending.take(caller.account.id) if self._spending else ()
+        try:
+            await self._journal.append(replace(record, spend=spend) if spend else record)
+        except BaseException:
+            if self._spending:
+                self._spending.give_back(spend)
+            raise
+
+    async def _revise(self, triaged: Triaged, late: "asyncio.Future[Asked]", request: Request) -> None:
+        """Add what a provider has answered after the deadline as a further revision, and fire an event."""
+        outcome = "lost"
+        try:
+            asked = await late
+            if asked.outcome is Outcome.ANSWERED:
+                outcome = "unstored"
+                await self._append(self._revision(triaged, asked, request), request.caller)
+                outcome = "revised"
+        except JournalUnavailable:
+            pass
+        except Exception as error:  # nobody waits for this task
+            self._on_fault(error)
+        finally:
+            self._on_late(outcome)
+
+    def _revision(self, triaged: Triaged, asked: Asked, request: Request) -> Record:
+        verdict = settled_again(triaged.verdict, asked, request.under)
+        now_us = self._clock.now_us()
+        event = revised_event(
+            self._identities.new_id(),
+            triaged.ticket_id,
+            triaged.verdict,
+            verdict,
+            request.caller,
+            revision=2,
+            at_us=now_us,
+        )
+        row = self._row(triaged.ticket_id, self._kept(verdict, request), request, revision=2, now_us=now_us)
+        return Record(verdicts=(row,), outbox=(event,))
+
+    def _row(self, ticket_id: str, verdict: Verdict, request: Request, *, revision: int, now_us: int) -> VerdictRow:
+        return verdict_row(
+            ticket_id,
+            verdict,
+            request.caller,
+            revision=revision,
+            decided_at_us=now_us,
+            received_at_us=request.received_at_us,
+        )
+
+    def _kept(self, verdict: Verdict, request: Request) -> Verdict:
+        return verdict if self._keeps_text(request.caller) else without_words(verdict, request.under.policy)
+
+    def _keeps_text(self, caller: Caller) -> bool:
+        return self._keeping.text and caller.account.keep_text
