@@ -8,7 +8,6 @@ hidden retry of any SDK ends.
 """
 
 import asyncio
-import ssl
 import time
 from collections.abc import AsyncIterable, Callable, Iterator
 from contextlib import contextmanager
@@ -92,8 +91,11 @@ class BoundedClient(httpx2.AsyncClient):
         user_agent: str,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        url = httpx2.URL(base_url)
+        # Of the environment only SSL_CERT_FILE and SSL_CERT_DIR count, for authorities of one's own.
+        verify = httpx2.create_ssl_context(trust_env=True) if url.scheme == "https" else False
         self._pool = httpx2.AsyncHTTPTransport(
-            verify=ssl.create_default_context(),
+            verify=verify,
             trust_env=False,
             http1=True,
             http2=False,
@@ -105,7 +107,6 @@ class BoundedClient(httpx2.AsyncClient):
             ),
         )
         super().__init__(transport=self._pool, timeout=_TIMEOUT, trust_env=False, follow_redirects=False)
-        url = httpx2.URL(base_url)
         self._origin = (url.scheme, url.host, url.port)
         self._wall = wall
         self._fixed = [
