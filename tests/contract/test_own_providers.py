@@ -32,7 +32,7 @@ OWN: dict[str, Any] = {
     "max_tokens": 300,
     "daily_budget_usd": 2.5,
     "monthly_budget_usd": 20.0,
-    "allowed": ["support@example.com", "example.org"],
+    "allowed": ["support@example.com", "@example.org"],
 }
 
 
@@ -184,6 +184,7 @@ def test_an_account_sees_and_sets_its_own_policy_alone(server: Server, mine: str
         ({"allowed": ["fine", " "]}, "allowed[1]", f"1 to {MAX_ALLOWED_LENGTH}"),
         ({"allowed": ["x" * (MAX_ALLOWED_LENGTH + 1)]}, "allowed[0]", f"1 to {MAX_ALLOWED_LENGTH}"),
         ({"allowed": ["x"] * (MAX_ALLOWED + 1)}, "allowed", f"at most {MAX_ALLOWED}"),
+        ({"allowed": ["fine", "?!"]}, "allowed[1]", "letter or a digit"),
         ({"allowed": [7]}, "allowed[0]", "string"),
     ],
 )
