@@ -606,7 +606,7 @@ def test_a_store_that_fails_is_503_and_costs_nothing(serve: Serve) -> None:
 
         raise JournalUnavailable("the disk is full")
 
-    journal = server.app.triage._journal
+    journal = server.app.triage._store._journal
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(journal), "append", lambda _self, record: unavailable(record))
         for path, body in (("/api/v1/classify", {"ticket": "VPN down"}), ("/api/v1/batch", {"tickets": ["VPN"]})):

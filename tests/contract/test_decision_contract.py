@@ -392,7 +392,7 @@ def test_a_verdict_that_cannot_be_stored_is_503(serve: Serve) -> None:
         raise JournalUnavailable("the disk is full")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(server.app.triage._journal), "append", unavailable)
+        patch.setattr(type(server.app.triage._store._journal), "append", unavailable)
         answer = server.post("/v1/decision", {"message": "How do exports work?"}, key=key)
     assert answer.status_code == 503
     assert set(answer.json()) == {"error", "message", "docs"}

@@ -133,9 +133,15 @@ def _width(character: str) -> float:
 def _is_invisible(character: str) -> bool:
     return (
         character.isspace()
-        or unicodedata.category(character) in {"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"}
+        or unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+        or _is_ignorable(ord(character))
         or character in "\u115f\u1160\u3164\uffa0\u2800\ufe0e\ufe0f"
     )
+
+
+def _is_ignorable(code: int) -> bool:
+    """Reserved for things that are not shown, and what is no character; other unknown ones may be new letters."""
+    return 0xE0000 <= code <= 0xE0FFF or 0xFFF0 <= code <= 0xFFF8 or 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE
 
 
 _WIDTHS: Final = _WidthTable()

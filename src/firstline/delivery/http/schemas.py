@@ -10,8 +10,11 @@ from firstline.core.completion import Mode
 from firstline.core.message import MAX_HISTORY, MAX_REFERENCE_LENGTH, MAX_TEXT_LENGTH, trimmed
 from firstline.core.taxonomy import Channel, UserPlan
 
-_VISIBLE: Final = r"\S"
 _HIDDEN_CHARACTERS: Final = r"\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+_VISIBLE: Final = (
+    rf"[^\s{_HIDDEN_CHARACTERS}\u061c\u115f\u1160\u180e\u2800\u3164\ud800-\udfff\ufdd0-\ufdef\ufe0e\ufe0f\uffa0"
+    r"\ufff0-\ufffb\ufffe\uffff]"
+)
 _HIDDEN: Final = re.compile(f"[{_HIDDEN_CHARACTERS}]")
 _NOTHING_HIDDEN: Final = f"^[^{_HIDDEN_CHARACTERS}]*$"
 
