@@ -207,7 +207,7 @@ def find_network_addresses(view: View, *, four: bool, six: bool) -> list[Span]:
             parts = view.ascii[start:end].split(b".")
             if (
                 len(parts) == 4
-                and all(int(part) <= 255 for part in parts)
+                and all(int(part) <= 255 and (part[:1] != b"0" or part == b"0") for part in parts)
                 and _stands_alone(view.ascii, start, end, b".")
                 and not _BEFORE_A_VERSION.spans(view.text[max(0, start - 24) : start].encode(errors="replace"))
             ):

@@ -52,7 +52,12 @@ def _at(view: View, text: str, start: int) -> Span | None:
         return None
     place = start + length + (length - 1) // 4
     number = text[start:place].replace(" ", "")
-    if len(number) != length or not number.isascii() or not number.isalnum():
+    if (
+        place > len(text)
+        or text[place - 1] == " "
+        or len(number) != length
+        or not (number.isascii() and number.isalnum())
+    ):
         gathered = _gather(text, start, length)
         if gathered is None:
             return None

@@ -53,25 +53,25 @@ _MARKS: Final = (
     r"|api ?密钥|api ?キ-|api ?키|مفتاح api|secret[ _-]?(?:access[ _-]?)?keys?|client[ _-]?secret|access[ _-]?(?:token|key)s?"
     r"|auth(?:entication|orization)?[ _-]?tokens?|refresh[ _-]?token|bearer[ _-]?token|security[ _-]?token|private[ _-]?keys?"
     r"|encryption[ _-]?key|signing[ _-]?(?:key|secret)|account[ _-]?key|shared[ _-]?access[ _-]?key|x-api-key|connection[ _-]?password"
-    r"|recovery (?:code|phrase|key)s?|seed phrase|backup codes?|\btoken|\bsecret|секретный ключ|токен|密钥|令牌|トークン|토큰|رمز الدخول"
+    r"|recovery (?:code|phrase|key)s?|seed phrase|backup codes?|session[ _-]?(?:id|key)|\btoken|\bsecret|секретный ключ|токен|密钥|令牌|トークン|토큰|رمز الدخول|\bpass\b"
 )
 PASSWORD_MARK: Final = words_pattern(_MARKS)
 _KEYWORD: Final = Expression(PASSWORD_MARK)
 _COPULA: Final = Expression(
     plain(
         r"(?i)^[\pL\pN_]{0,3}[\"'`*]{0,3}(?:[ \t]*\([^()\n\x00]{0,24}\))?"
-        r"(?:[ \t]+(?:for|für|pour|para|per|voor|do|для|of|del|du|von|der)[ \t]+[\pL\pN._-]+)?"
+        r"(?:[ \t]+(?:for|to|of|on|from|für|fürs|zum|zur|von|vom|der|pour|de|du|para|del|do|da|per|di|della|voor|van|op|na|dla|для|от|к|için)(?:[ \t]+[\pL\pN._-]+){1,2})?"
         r"[ \t]*(?:[:=]+>?|->|=>|→)[\s]*"
     )
 )
 _VERB: Final = Expression(
     plain(
         r"(?i)^(?:[ \t]+(?:is|was|ist|war|lautet|est|était|es|era|fue|é|è|is|jest|to|это|был|такой|bu|şu|-)[ \t]*:?[ \t]+"
-        r"|[ \t]*(?:是|为|為|は|が|는|은|이|가|هي|هو|:)[ \t]*|[ıiuü]?m?[ \t]+|[ \t]*-[ \t]*|[ \t]+[\"'`«„“])"
+        r"|[ \t]*(?:是|为|為|は|が|는|은|이|가|هي|هو|:)[ \t]*:?[ \t]*|[ıiuü]?m?[ \t]+|[ \t]*-[ \t]*|[ \t]+[\"'`«„“])"
     )
 )
 _TOKENS: Final = Expression(r"^[^\s\x00]+")
-_CLOSERS: Final = ".,;:!?)]}>\"'`”“»。、，！？؟،*"
+_CLOSERS: Final = ".,;:)]}>\"'`”“»。、，！？؟،*"
 _QUOTES: Final = {'"': '"', "'": "'", "`": "`", "«": "»", "„": "“", "“": "”", "「": "」", "‘": "’", "”": "”"}
 _ORDINARY: Final = frozenset(
     (
@@ -192,7 +192,7 @@ def _value_after(text: str, end: int) -> Span | None:
     certain = bool(told)
     if not told:
         told = _VERB.spans(encoded)
-        if not told or told[0][0]:
+        if not told or told[0][0] or text[max(0, end - 5) : end].lower().endswith("pass"):
             return None
     start = end + len(encoded[: told[0][1]].decode(errors="replace"))
     stated = bool(text[end:start].strip())
@@ -223,7 +223,17 @@ def _value_after(text: str, end: int) -> Span | None:
     if ascii_part and ascii_part != value and ord(value[len(ascii_part)]) >= 0x530:
         value = ascii_part.rstrip(_CLOSERS)
     last = stop >= len(text) or text[stop] == "\n" or len(value) < len(text[start:stop])
-    if len(value) < 3 or asks or _is_ordinary(value, certain=certain, stated=stated, last=last):
+    if (
+        len(value) < 3
+        or asks
+        or _is_ordinary(
+            value,
+            certain=certain,
+            stated=stated,
+            last=last,
+            shortest=3 if "cv" in text[max(0, end - 4) : end].lower() else 4,
+        )
+    ):
         return None
     return start, start + len(value)
 
@@ -235,7 +245,7 @@ def _ascii_start(value: str) -> str:
     return value
 
 
-def _is_ordinary(value: str, *, certain: bool, stated: bool, last: bool) -> bool:
+def _is_ordinary(value: str, *, certain: bool, stated: bool, last: bool, shortest: int = 4) -> bool:
     """Whether what follows is a word of the sentence rather than a password."""
     lowered = value.casefold()
     if lowered.rstrip(".,;:!?'\"") in _ORDINARY or value.startswith(_ORDINARY_STARTS):
@@ -246,7 +256,7 @@ def _is_ordinary(value: str, *, certain: bool, stated: bool, last: bool) -> bool
     if certain:
         return False
     if not letters.isalpha():
-        return len(value) < 4
+        return len(value) < shortest
     if last and stated and len(value) >= 5:
         return False
     mixed = not (value.islower() or value.isupper() or value.istitle())

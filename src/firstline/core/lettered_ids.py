@@ -58,6 +58,7 @@ _VALUE: Final = Expression(
 )
 _REACH: Final = 32
 _MOST_KEYWORDS: Final = 48
+_CAPITALS: Final = tuple(bytes([code]) for code in range(65, 91))
 _SIZES: Final = frozenset({6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 18})
 
 
@@ -110,9 +111,9 @@ def find_said_ids(view: View) -> list[Span]:
             value = window[begin:stop]
             if begin > _REACH:
                 break
-            if sum(map(bytes.isdigit, (value[place : place + 1] for place in range(len(value))))) not in _SIZES:
-                continue
-            if _is_date(value):
+            digits = sum(sign in b"0123456789" for sign in value)
+            few = digits == 5 and sum(value.count(letter) for letter in _CAPITALS) >= 2
+            if (digits not in _SIZES and not few) or _is_date(value):
                 continue
             words = words_before(view.text, end + begin, blank=BLANK)
             if PERSON in words and THING not in words:

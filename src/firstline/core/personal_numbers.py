@@ -21,6 +21,7 @@ RUN_MARK: Final = r"[0-9](?:[ \t\r\n.,/()\\_*|+~'-]{0,4}[0-9]){5}"
 _RUN: Final = Expression(r"[0-9](?:[ \t\r\n.,/()\\_*|+~'-]{0,4}[0-9]){5,}")
 _MOST_CHECKS: Final = 48
 _MOST_GROUPS: Final = 8
+_LONGEST_AREA: Final = 5
 _LONGEST_CARD: Final = 19
 _CARD_RANKS: Final = {size: rank for rank, size in enumerate((16, 15, 14, 19, 18, 17, 13))}
 """Which of several lengths that are right is believed."""
@@ -62,7 +63,7 @@ def find_numbers(view: View) -> list[Named]:
 
 
 def _breaks_a_number(gap: str) -> bool:
-    return not _BREAKS.isdisjoint(gap) or "+" in gap or "*" in gap or ("/" in gap and len(gap) > 2)
+    return not _BREAKS.isdisjoint(gap) or "+" in gap or "*" in gap
 
 
 class _Run:
@@ -310,7 +311,14 @@ class _Run:
         offset = self._offsets[first]
         found: list[tuple[int, int]] = []
         for last in range(first, min(len(self._starts), first + 16)):
-            if last > first and self._breaks[last - 1]:
+            if last > first and (
+                self._breaks[last - 1]
+                or (
+                    self._offsets[last] - offset > _LONGEST_AREA
+                    and "/" in self._gaps[last - 1]
+                    and self._gaps[last - 1] != "/"
+                )
+            ):
                 break
             size = self._offsets[last + 1] - offset
             if size > most:
@@ -449,9 +457,18 @@ class _Run:
                 return False
             if shape == (5, 4) and gaps != ["-"]:
                 return False
+            if shape == (3, 3, 3) and self._is_listed(first, last):
+                return False
             mobile_only = shape in {(3, 6), (3, 7), (5, 5), (3, 3, 3), (5, 4)}
             return self._check(digits, mobile_only=mobile_only)
         return False
+
+    def _is_listed(self, first: int, last: int) -> bool:
+        """Whether groups of the same size go on before or behind, as in a list of numbers."""
+        size = self._sizes[first]
+        before = first > 0 and self._sizes[first - 1] == size and self._gaps[first - 1] == self._gaps[first]
+        behind = last + 1 < len(self._sizes) and self._sizes[last + 1] == size and self._gaps[last] == self._gaps[first]
+        return before or behind
 
     def _check(self, digits: str, *, mobile_only: bool) -> bool:
         if not self._search.may_check():
