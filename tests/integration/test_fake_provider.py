@@ -491,6 +491,7 @@ def test_gzip_bomb_is_small_on_the_wire_and_huge_once_read(fake: FakeProvider, c
     response = post(client, fake)
     assert int(response.headers["content-length"]) < 100_000
     assert len(response.content) > 8_000_000
+    assert is_valid(json.loads(text_of(response))), "only its size is wrong"
 
 
 # Faults in what is said.
@@ -506,6 +507,29 @@ def test_bodies_that_are_no_json_have_status_200(fake: FakeProvider, client: htt
     with pytest.raises(UnicodeDecodeError):
         broken.content.decode()
     assert binary.headers["content-type"] == "application/octet-stream"
+
+
+@pytest.mark.parametrize("fault", sorted(set(Fault) - PORT_FAULTS - {Fault.ENDLESS_BODY}))
+def test_every_fault_in_every_format_befalls_one_request_and_no_more(fake: FakeProvider, fault: Fault) -> None:
+    tools = [{"name": "verdict", "input_schema": SCHEMA}]
+    asks = (
+        post,
+        post_gemini,
+        post_anthropic,
+        lambda client, fake: post_anthropic(client, fake, tools=tools),
+        lambda client, fake: client.post(fake.url("compatible") + "/responses", json={"model": "m", "input": TICKET}),
+    )
+    for ask in asks:
+        fake.script(Step(fault, count=1, pace_s=0.00001, size_bytes=100_000))
+        with httpx.Client(timeout=0.3, trust_env=False) as client:
+            try:
+                first = ask(client, fake)
+            except httpx.TransportError:
+                pass
+            else:
+                assert first.status_code == STATUS_FAULTS.get(fault, 307 if fault is Fault.REDIRECT else 200)
+        with httpx.Client(timeout=20, trust_env=False) as client:
+            assert ask(client, fake).status_code == 200
 
 
 @pytest.mark.parametrize("fault", [Fault.CUT_JSON, Fault.FENCED_JSON, Fault.PROSE, Fault.DEEP_JSON, Fault.LENGTH])

@@ -103,7 +103,7 @@ def _arguments(said: Said) -> Any:
     """The arguments of a call where they stand as an object and not as text."""
     try:
         arguments = json.loads(said.text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return arguments if isinstance(arguments, dict) else {"value": arguments}
 
@@ -131,8 +131,10 @@ def _gemini(question: Question, said: Said, number: int) -> Json:
     elif said.ending is Ending.EMPTY:
         candidate["content"] = {"role": "model"}
     else:
-        call = {"functionCall": {"name": said.tool, "args": _arguments(said)}}
-        candidate["content"] = {"role": "model", "parts": [call if said.tool else {"text": said.text}]}
+        part: Json = {"text": said.text}
+        if said.tool:
+            part = {"functionCall": {"name": said.tool, "args": _arguments(said)}}
+        candidate["content"] = {"role": "model", "parts": [part]}
     return {"candidates": [candidate], **body}
 
 

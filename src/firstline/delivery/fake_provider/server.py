@@ -329,7 +329,11 @@ class FakeServer:
             self.heard.notify_all()
         script = self._running[name].script
         latency = step.latency if step.latency is not None else script.latency
-        sending = self._sending(place, request, received, step, script)
+        try:
+            sending = self._sending(place, request, received, step, script)
+        except Exception:
+            connection.reset()  # nobody is left waiting for a fake that is broken; the loop says why
+            raise
         connection.send(sending, after_s=latency.draw(self._chances[name]))
 
     def _sending(self, place: Place, request: Request, received: Received, step: Step, script: Script) -> Sending:
@@ -363,7 +367,7 @@ class FakeServer:
             case Fault.WRONG_CONTENT_TYPE:
                 return Sending(body, headers=(("content-type", "application/octet-stream"),))
             case Fault.GZIP_BOMB:
-                return Sending(_bomb(step.size_bytes or _BOMB), headers=(*_JSON, ("content-encoding", "gzip")))
+                return Sending(_bomb(step.size_bytes or _BOMB, body), headers=(*_JSON, ("content-encoding", "gzip")))
         manner = _MANNERS.get(fault, Manner.WHOLE)
         size = (step.size_bytes or _HUGE) if manner is Manner.PADDED else 0
         return Sending(body, manner=manner, pace_s=step.pace_s, size=size)
@@ -442,22 +446,26 @@ def _refusal(format_: Format | None, step: Step) -> Sending:
     return Sending(replies.error(format_, status, message, retry_after_s=retry_after_s), status, headers)
 
 
+def _bomb(size: int, body: bytes) -> bytes:
+    """Gzip that unpacks to so many spaces before a body."""
+    packed, checksum = _packed_spaces(size)
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    checksum = zlib.crc32(body, checksum)
+    length = (size + len(body)) & 0xFFFFFFFF
+    return _GZIP_HEAD + packed + packer.compress(body) + packer.flush() + struct.pack("<II", checksum, length)
+
+
 @lru_cache(maxsize=4)
-def _bomb(size: int) -> bytes:
-    """Gzip that unpacks to so many spaces, behind the beginning of an answer.
+def _packed_spaces(size: int) -> tuple[bytes, int]:
+    """So many spaces, packed but not ended, and their checksum.
 
     Each block is packed with nothing remembered of the one before, so that one packed block can be repeated.
     """
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    beginning = b'{"candidates":['
-    parts = [packer.compress(beginning) + packer.flush(zlib.Z_FULL_FLUSH)]
-    blocks, rest = divmod(size, len(_BLOCK))
     packed = packer.compress(_BLOCK) + packer.flush(zlib.Z_FULL_FLUSH)
-    parts += [packed] * blocks
-    parts.append(packer.compress(_BLOCK[:rest]) + packer.flush())
-    checksum = zlib.crc32(beginning)
+    blocks, rest = divmod(size, len(_BLOCK))
+    last = packer.compress(_BLOCK[:rest]) + packer.flush(zlib.Z_FULL_FLUSH)
+    checksum = 0
     for _ in range(blocks):
         checksum = zlib.crc32(_BLOCK, checksum)
-    checksum = zlib.crc32(_BLOCK[:rest], checksum)
-    length = (len(beginning) + size) & 0xFFFFFFFF
-    return _GZIP_HEAD + b"".join(parts) + struct.pack("<II", checksum, length)
+    return packed * blocks + last, zlib.crc32(_BLOCK[:rest], checksum)
