@@ -17,9 +17,9 @@ _ASCII_LOCAL: Final = _ASCII_LETTERS + "._%+-'&~!#$"
 _ASCII_HOST: Final = _ASCII_LETTERS + ".-"
 _SCALE_SUFFIXES: Final = frozenset({"png", "jpg", "jpeg", "gif", "webp", "svg", "pdf", "avif"})
 _MAIL_HOSTS: Final = frozenset(
-    "gmail googlemail hotmail outlook live msn yahoo ymail icloud me mac aol gmx web proton protonmail mail yandex ya "
-    "inbox bk list rambler qq 163 126 sina foxmail naver daum hanmail kakao docomo ezweb softbank orange wanadoo free "
-    "laposte sfr libero virgilio tiscali alice wp o2 onet interia ziggo kpnmail telenet uol bol terra sapo hotmail "
+    "gmail googlemail hotmail outlook live msn yahoo ymail icloud me mac aol gmx web proton protonmail mail "  # noqa: SIM905
+    "yandex ya inbox bk list rambler qq 163 126 sina foxmail naver daum hanmail kakao docomo ezweb softbank orange wanadoo "
+    "free laposte sfr libero virgilio tiscali alice wp o2 onet interia ziggo kpnmail telenet uol bol terra sapo hotmail "
     "t-online freenet posteo tutanota fastmail zoho".split()
 )
 
@@ -47,11 +47,13 @@ IPV4_MARK: Final = r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"
 IPV6_MARK: Final = r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]"
 _IPV4: Final = Expression(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?:\.[0-9]+)*")
 _IPV6: Final = Expression(
-    r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:(?:[0-9A-Fa-f:]*[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|[0-9A-Fa-f:]*)"
+    r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:(?:[0-9A-Fa-f:]*[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}"
+    r"|[0-9A-Fa-f:]*)"
 )
 _BEFORE_A_VERSION: Final = Expression(
     r"(?i)(?:versi[oó]n|versione|vers[aã]o|versie|wersj[aięą]|верси[яиюей]+|sürüm\pL*|版本|バ-ジョン|버전|الإصدار|إصدار|نسخة"
-    r"|\bver\.?|\brelease|\bbuild|firmware|\bfw|software|driver|treiber|update|patch|chrome|firefox|safari|android|\bios"
+    r"|\bver\.?|\brelease|\bbuild|firmware|\bfw|software|driver|treiber|update|patch|chrome|firefox|safari|android"
+    r"|\bios"
     r"|windows|macos|§|section|chapter|clause|kapitel|abschnitt|artikel|article|art\.|раздел|пункт|第)"
     r"[^\pL\pN\x00]{0,4}(?:\pL{1,4}[^\pL\pN\x00]{1,2})?$"
 )

@@ -10,10 +10,14 @@ _LONGEST_VALUE: Final = 4_096
 _MOST_KEYWORDS: Final = 48
 
 TOKEN_MARK: Final = (
-    r"(?i)eyJ[\w-]|[srpw]k[-_]|sk-|whsec_|gh[pousr]_|github_pat|glpat-|gl[a-z]{2,4}-|xox[a-z]|xapp-|AKIA|ASIA|AIza|ya29\.|GOCSPX"
-    r"|SG\.|npm_|pypi-|hf_|do[opr]_v1|shp[a-z]{2}_|key-[0-9a-f]|\bAC[0-9a-f]{8}|\bSK[0-9a-f]{8}|sq0|EAAA|gsk_|xai-|pplx-"
-    r"|r8_|tvly-|nvapi-|ATATT|ATCTT|ATBB|lin_|ntn_|secret_|figd_|dckr_|tskey-|sntry|glsa_|NRAK|atc_|AGE-SECRET|hooks\.|:AA"
-    r"|bearer|basic |vercel_|rpa_|phc_|phx_|sbp_|[a-z]_(?:live|test|prod)_|AccountKey|dapi[0-9a-f]|\bFLWSECK|\bkey_|\bpat[-_A-Z]"
+    r"(?i)eyJ[\w-]|[srpw]k[-_]|sk-|whsec_|gh[pousr]_|github_pat|glpat-|gl[a-z]{2,4}-|xox[a-z]|xapp-|AKIA|ASIA|AIza"
+    r"|ya29\.|GOCSPX"
+    r"|SG\.|npm_|pypi-|hf_|do[opr]_v1|shp[a-z]{2}_|key-[0-9a-f]|\bAC[0-9a-f]{8}|\bSK[0-9a-f]{8}|sq0|EAAA|gsk_|xai-"
+    r"|pplx-"
+    r"|r8_|tvly-|nvapi-|ATATT|ATCTT|ATBB|lin_|ntn_|secret_|figd_|dckr_|tskey-|sntry|glsa_|NRAK|atc_|AGE-SECRET"
+    r"|hooks\.|:AA"
+    r"|bearer|basic |vercel_|rpa_|phc_|phx_|sbp_|[a-z]_(?:live|test|prod)_|AccountKey|dapi[0-9a-f]|\bFLWSECK|\bkey_"
+    r"|\bpat[-_A-Z]"
     r"|PuTTY-User"
 )
 _TOKEN: Final = Expression(
@@ -23,13 +27,17 @@ _TOKEN: Final = Expression(
     r"|\bwhsec_[A-Za-z0-9+/=_-]{12,}"
     r"|\bgh[pousr]_[A-Za-z0-9]{16,}|\bgithub_pat_[A-Za-z0-9_]{16,}|\bgl[a-z]{2,5}-[A-Za-z0-9_.-]{16,}"
     r"|\bxox[a-z]-[A-Za-z0-9-]{10,}|\bxapp-[A-Za-z0-9-]{10,}"
-    r"|\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}|\bAIza[A-Za-z0-9_-]{30,}|\bya29\.[A-Za-z0-9_-]{16,}|\bGOCSPX-[A-Za-z0-9_-]{16,}"
+    r"|\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}|\bAIza[A-Za-z0-9_-]{30,}|\bya29\.[A-Za-z0-9_-]{16,}"
+    r"|\bGOCSPX-[A-Za-z0-9_-]{16,}"
     r"|\bSG\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
     r"|\b(?:npm|hf|gsk|r8|ntn|secret|figd|glsa|atc|phc|phx|sbp|rpa|vercel|lin_api|lin_oauth)_[A-Za-z0-9_-]{16,}"
-    r"|\bdckr_pat_[A-Za-z0-9_-]{16,}|\bsntry[a-z]_[A-Za-z0-9_=+/-]{16,}|\bdo[opr]_v1_[a-f0-9]{32,}|\bshp[a-z]{2}_[A-Fa-f0-9]{16,}"
-    r"|\bpypi-[A-Za-z0-9_-]{16,}|\b(?:xai|pplx|tvly|nvapi|tskey)-[A-Za-z0-9_-]{12,}|\bkey-[0-9a-f]{32}|\b(?:AC|SK)[0-9a-f]{32}\b"
+    r"|\bdckr_pat_[A-Za-z0-9_-]{16,}|\bsntry[a-z]_[A-Za-z0-9_=+/-]{16,}|\bdo[opr]_v1_[a-f0-9]{32,}"
+    r"|\bshp[a-z]{2}_[A-Fa-f0-9]{16,}"
+    r"|\bpypi-[A-Za-z0-9_-]{16,}|\b(?:xai|pplx|tvly|nvapi|tskey)-[A-Za-z0-9_-]{12,}|\bkey-[0-9a-f]{32}|\b(?:AC"
+    r"|SK)[0-9a-f]{32}\b"
     r"|\bsq0[a-z]{3}-[A-Za-z0-9_-]{16,}|\bEAAA[A-Za-z0-9_-]{24,}|\b(?:ATATT|ATCTT|ATBB)[A-Za-z0-9_=-]{16,}"
-    r"|\bNRAK-[A-Z0-9]{20,}|\bdapi[0-9a-f]{32}|\bFLWSECK[A-Z_]*-[A-Za-z0-9-]{16,}|\bpat[A-Za-z0-9]{14}\.[0-9a-f]{32,}"
+    r"|\bNRAK-[A-Z0-9]{20,}|\bdapi[0-9a-f]{32}|\bFLWSECK[A-Z_]*-[A-Za-z0-9-]{16,}"
+    r"|\bpat[A-Za-z0-9]{14}\.[0-9a-f]{32,}"
     r"|AGE-SECRET-KEY-1[A-Z0-9]{20,}|hooks\.slack\.com/services/[A-Za-z0-9/_-]{10,}"
     r"|(?:discord(?:app)?\.com/api/webhooks)/[A-Za-z0-9/_-]{10,}|\b[0-9]{6,12}:AA[A-Za-z0-9_-]{30,}"
 )
@@ -38,35 +46,47 @@ _SCHEME: Final = Expression(r"(?i)\b(?:bearer|basic|token)[ \t]+[A-Za-z0-9._~+/=
 URL_MARK: Final = r"://|[?&;][A-Za-z0-9_.-]{2,30}="
 _USER_AND_PASSWORD: Final = Expression(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#\x00@]*:[^\s/?#\x00]*@")
 _PARAMETER: Final = Expression(
-    r"(?i)[?&;#](?:[a-z0-9_.-]*(?:token|secret|passw(?:or)?d|signature|credential|api-?_?key|apikey|auth[_-]?key|access[_-]?key)"
-    r"|key|sig|pwd|pass|auth|jwt|sid|session(?:_?id)?|phpsessid|jsessionid|code|otp|hash|hmac|ticket|state|nonce|assertion)"
+    r"(?i)[?&;#](?:[a-z0-9_.-]*(?:token|secret|passw(?:or)?d|signature|credential|api-?_?key|apikey|auth[_-]?key"
+    r"|access[_-]?key)"
+    r"|key|sig|pwd|pass|auth|jwt|sid|session(?:_?id)?|phpsessid|jsessionid|code|otp|hash|hmac|ticket|state|nonce"
+    r"|assertion)"
     r"=[^\s&#\x00\"'<>]{4,}"
 )
 
 _MARKS: Final = (
-    r"pass ?word[es]?|pass ?phrase|pass ?code|passwd|\bpwd|\bpw|\bpsw|passwort(?:es)?|kennwort(?:es)?|zugangscode|losungswort"
+    r"pass ?word[es]?|pass ?phrase|pass ?code|passwd|\bpwd|\bpw|\bpsw|passwort(?:es)?|kennwort(?:es)?|zugangscode"
+    r"|losungswort"
     r"|mots? de passe|\bmdp|code secret|contrase[nñ]as?|\bclave(?: secreta| de acceso)?|palavras?-passe|\bsenhas?"
-    r"|password|parola d'ordine|wachtwoord(?:en)?|has[lł]o|has[lł]a|has[lł]em|парол[ьяюе]м?|пароли|şifre[a-zı]*|\bsifre[a-z]*|parola[a-zı]*"
-    r"|密码|密碼|口令|パスワ-ド|暗証番号|비밀번호|비번|패스워드|암호|كلمة (?:المرور|السر|مرور|سر)|الرقم السري|كلمه (?:المرور|السر)"
+    r"|password|parola d'ordine|wachtwoord(?:en)?|has[lł]o|has[lł]a|has[lł]em|парол[ьяюе]м?|пароли|şifre[a-zı]*"
+    r"|\bsifre[a-z]*|parola[a-zı]*"
+    r"|密码|密碼|口令|パスワ-ド|暗証番号|비밀번호|비번|패스워드|암호"
+    r"|كلمة (?:المرور|السر|مرور|سر)|الرقم السري|كلمه (?:المرور|السر)"
     r"|\bpin(?:-?code|-nummer|-kod)?|пин-?код|\bcvv2?|\bcvc2?|\botp|one-time (?:code|password)|\btan\b"
-    r"|api[ _-]?keys?|api-schlüssel|clé api|clave api|chiave api|chave (?:da )?api|api-sleutel|klucz api|api-ключ|ключ api|api anahtarı"
-    r"|api ?密钥|api ?キ-|api ?키|مفتاح api|secret[ _-]?(?:access[ _-]?)?keys?|client[ _-]?secret|access[ _-]?(?:token|key)s?"
-    r"|auth(?:entication|orization)?[ _-]?tokens?|refresh[ _-]?token|bearer[ _-]?token|security[ _-]?token|private[ _-]?keys?"
-    r"|encryption[ _-]?key|signing[ _-]?(?:key|secret)|account[ _-]?key|shared[ _-]?access[ _-]?key|x-api-key|connection[ _-]?password"
-    r"|recovery (?:code|phrase|key)s?|seed phrase|backup codes?|session[ _-]?(?:id|key)|\btoken|\bsecret|секретный ключ|токен|密钥|令牌|トークン|토큰|رمز الدخول|\bpass\b"
+    r"|api[ _-]?keys?|api-schlüssel|clé api|clave api|chiave api|chave (?:da )?api|api-sleutel|klucz api|api-ключ"
+    r"|ключ api|api anahtarı"
+    r"|api ?密钥|api ?キ-|api ?키|مفتاح api|secret[ _-]?(?:access[ _-]?)?keys?|client[ _-]?secret|access[ _-]?(?:token"
+    r"|key)s?"
+    r"|auth(?:entication|orization)?[ _-]?tokens?|refresh[ _-]?token|bearer[ _-]?token|security[ _-]?token"
+    r"|private[ _-]?keys?"
+    r"|encryption[ _-]?key|signing[ _-]?(?:key|secret)|account[ _-]?key|shared[ _-]?access[ _-]?key|x-api-key"
+    r"|connection[ _-]?password"
+    r"|recovery (?:code|phrase|key)s?|seed phrase|backup codes?|session[ _-]?(?:id|key)|\btoken|\bsecret"
+    r"|секретный ключ|токен|密钥|令牌|トークン|토큰|رمز الدخول|\bpass\b"
 )
 PASSWORD_MARK: Final = words_pattern(_MARKS)
 _KEYWORD: Final = Expression(PASSWORD_MARK)
 _COPULA: Final = Expression(
     plain(
         r"(?i)^[\pL\pN_]{0,3}[\"'`*]{0,3}(?:[ \t]*\([^()\n\x00]{0,24}\))?"
-        r"(?:[ \t]+(?:for|to|of|on|from|für|fürs|zum|zur|von|vom|der|pour|de|du|para|del|do|da|per|di|della|voor|van|op|na|dla|для|от|к|için)(?:[ \t]+[\pL\pN._-]+){1,2})?"
+        r"(?:[ \t]+(?:for|to|of|on|from|für|fürs|zum|zur|von|vom|der|pour|de|du|para|del|do|da|per|di|della|voor|van"
+        r"|op|na|dla|для|от|к|için)(?:[ \t]+[\pL\pN._-]+){1,2})?"
         r"[ \t]*(?:[:=]+>?|->|=>|→)[\s]*"
     )
 )
 _VERB: Final = Expression(
     plain(
-        r"(?i)^(?:[ \t]+(?:is|was|ist|war|lautet|est|était|es|era|fue|é|è|is|jest|to|это|был|такой|bu|şu|-)[ \t]*:?[ \t]+"
+        r"(?i)^(?:[ \t]+(?:is|was|ist|war|lautet|est|était|es|era|fue|é|è|is|jest|to|это|был|такой|bu|şu"
+        r"|-)[ \t]*:?[ \t]+"
         r"|[ \t]*(?:是|为|為|は|が|는|은|이|가|هي|هو|:)[ \t]*:?[ \t]*|[ıiuü]?m?[ \t]+|[ \t]*-[ \t]*|[ \t]+[\"'`«„“])"
     )
 )
@@ -74,33 +94,74 @@ _TOKENS: Final = Expression(r"^[^\s\x00]+")
 _CLOSERS: Final = ".,;:)]}>\"'`”“»。、，！？؟،*"
 _QUOTES: Final = {'"': '"', "'": "'", "`": "`", "«": "»", "„": "“", "“": "”", "「": "」", "‘": "’", "”": "”"}
 _ORDINARY: Final = frozenset(
-    (
-        "i it is i'm im my me we you he she they the a an and or but not no yes cannot can't cant can how what when where why who "
-        "does doesn't dont don't did didn't do has have had was were wont won't will would still never always also too very so "
-        "reset resets resetting change changed changing forgot forgotten lost wrong incorrect invalid expired expires empty required "
-        "unknown locked blocked broken missing correct right please help thanks thank none null field page link email mail "
-        "login error recovery request policy manager protected working accepted rejected being to for in on at of with this that "
-        "weak strong same different different old new too secret safe secure compromised leaked stolen hacked shown visible hidden "
-        "ich es ist nicht kein keine wie was wann warum vergessen verloren falsch ungültig abgelaufen zurücksetzen ändern geändert "
-        "bitte hilfe danke wird wurde geht funktioniert leer unbekannt gesperrt mein der die das ein eine und oder aber "
-        "je j'ai ne pas est comment quoi oublié oubliée perdu faux incorrecte invalide expiré expirée réinitialiser changer merci "
+    (  # noqa: SIM905
+        "i it is i'm im my me we you he she they the a an and or but not no yes cannot can't cant can how what "
+        "when where why who "
+        "does doesn't dont don't did didn't do has have had was were wont won't will would still never always also "
+        "too very so "
+        "reset resets resetting change changed changing forgot forgotten lost wrong incorrect invalid expired "
+        "expires empty required "
+        "unknown locked blocked broken missing correct right please help thanks thank none null field page link "
+        "email mail "
+        "login error recovery request policy manager protected working accepted rejected being to for in on at of "
+        "with this that "
+        "weak strong same different different old new too secret safe secure compromised leaked stolen hacked "
+        "shown visible hidden "
+        "ich es ist nicht kein keine wie was wann warum vergessen verloren falsch ungültig abgelaufen zurücksetzen "
+        "ändern geändert "
+        "bitte hilfe danke wird wurde geht funktioniert leer unbekannt gesperrt mein der die das ein eine und oder "
+        "aber "
+        "je j'ai ne pas est comment quoi oublié oubliée perdu faux incorrecte invalide expiré expirée "
+        "réinitialiser changer merci "
         "ne-fonctionne bloqué refusé le la les un une mon ma votre et ou mais "
-        "yo no es cómo como qué cuando olvidé olvidada olvidado perdida incorrecta incorrecto inválida caducada restablecer cambiar "
+        "yo no es cómo como qué cuando olvidé olvidada olvidado perdida incorrecta incorrecto inválida caducada "
+        "restablecer cambiar "
         "gracias ayuda por favor mi el los las una y o pero se me "
-        "eu não é esqueci perdida perdi incorreta inválida expirada redefinir alterar obrigado obrigada ajuda minha meu o os "
-        "io non è dimenticata dimenticato persa errata sbagliata scaduta reimpostare cambiare grazie aiuto mia mio il lo gli "
-        "ik niet hoe wat vergeten verloren onjuist fout ongeldig verlopen wijzigen resetten bedankt hulp mijn het een de "
-        "nie jak co zapomniałem zapomniałam zgubione błędne nieprawidłowe wygasło zmienić zresetować proszę dziękuję moje mój "
-        "я не как что забыл забыла потерял неверный неправильный неверно истёк истек сбросить сменить изменить спасибо помогите мой "
+        "eu não é esqueci perdida perdi incorreta inválida expirada redefinir alterar obrigado obrigada ajuda "
+        "minha meu o os "
+        "io non è dimenticata dimenticato persa errata sbagliata scaduta reimpostare cambiare grazie aiuto mia mio "
+        "il lo gli "
+        "ik niet hoe wat vergeten verloren onjuist fout ongeldig verlopen wijzigen resetten bedankt hulp mijn het "
+        "een de "
+        "nie jak co zapomniałem zapomniałam zgubione błędne nieprawidłowe wygasło zmienić zresetować proszę "
+        "dziękuję moje mój "
+        "я не как что забыл забыла потерял неверный неправильный неверно истёк истек сбросить сменить изменить "
+        "спасибо помогите мой "
         "подходит работает принимается от для и или но "
-        "ben değil nasıl ne unuttum kaybettim yanlış hatalı geçersiz süresi sıfırlama değiştirmek değiştir teşekkürler yardım ve veya"
-        " 错误 忘记 忘记了 忘了 不正确 無効 忘れました 間違っています 잊어버렸어요 잊었어요 틀렸습니다 틀렸어요 نسيت خاطئة غير منتهية"
+        "ben değil nasıl ne unuttum kaybettim yanlış hatalı geçersiz süresi sıfırlama değiştirmek değiştir "
+        "teşekkürler yardım ve veya"
+        " 错误 忘记 忘记了 忘了 不正确 無効 忘れました 間違っています "
+        "잊어버렸어요 잊었어요 틀렸습니다 틀렸어요 نسيت خاطئة غير منتهية"
     ).split()
 )
 _ORDINARY_STARTS: Final = (
-    "错", "忘", "不", "无", "被", "重", "修", "已", "有", "怎", "是什", "多", "輸", "输", "を", "が", "の", "忘", "間", "違",
-    "変", "リセ", "再", "無", "何", "を", "잊", "틀", "변", "재", "초", "만", "오류", "입력", "무", "يتم", "نسي", "لا", "غير",
-)  # fmt: skip
+    *(
+        "错",
+        "忘",
+        "不",
+        "无",
+        "被",
+        "重",
+        "修",
+        "已",
+        "有",
+        "怎",
+        "是什",
+        "多",
+        "輸",
+        "输",
+        "間",
+        "違",
+        "変",
+        "再",
+        "無",
+        "何",
+    ),
+    *("を", "が", "の", "リセ"),
+    *("잊", "틀", "변", "재", "초", "만", "오류", "입력", "무"),
+    *("يتم", "نسي", "لا", "غير"),
+)
+"""How a word after "password" begins where no space stands between words."""
 
 
 def find_secrets(view: View, *, tokens: bool, urls: bool, passwords: bool) -> list[Span]:
@@ -142,10 +203,8 @@ def _like_a_key(ascii_text: bytes, start: int, end: int) -> bool:
     """`Basic information` and `token authentication` are words; a key has digits, signs or capitals within."""
     start, end = _after_word(ascii_text, start, end)
     value = ascii_text[start:end].rstrip(b".")
-    return (
-        len(value) >= 8
-        and not value.isalpha() | value.islower() & value.replace(b"-", b"").isalpha()
-        or (value.isalpha() and len(value) >= 8 and not value[1:].islower() and not value.isupper())
+    return (len(value) >= 8 and not value.isalpha() | value.islower() & value.replace(b"-", b"").isalpha()) or (
+        value.isalpha() and len(value) >= 8 and not value[1:].islower() and not value.isupper()
     )
 
 

@@ -39,7 +39,8 @@ _SCHEMES: Final[tuple[tuple[str, Callable[[str], bool]], ...]] = (
     ),
     (r"\b[XYZxyz][ -]?[0-9]{7}[ -]?[A-Za-z]\b", lambda number: passes("nie", number)),
     (
-        r"\b[A-CEGHJ-PR-TW-Za-ceghj-pr-tw-z][A-CEGHJ-NPR-TW-Za-ceghj-npr-tw-z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-Da-d]\b",
+        r"\b[A-CEGHJ-PR-TW-Za-ceghj-pr-tw-z][A-CEGHJ-NPR-TW-Za-ceghj-npr-tw-z]"
+        r" ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-Da-d]\b",
         _always,
     ),
     (r"\b[A-Z]{3}[ABCFGHLJPT][A-Z][0-9]{4}[A-Z]\b", _always),
@@ -54,7 +55,8 @@ LETTERED_MARKS: Final = tuple(pattern for pattern, _ in _SCHEMES)
 _EXPRESSIONS: Final = tuple(Expression(pattern) for pattern, _ in _SCHEMES)
 _SAID: Final = Expression(PERSON_MARK)
 _VALUE: Final = Expression(
-    r"\b(?:[A-Za-z]{1,9}|[A-Z]{1,3}[ -])?[0-9][0-9A-Za-z]*(?:[ ./-]{1,2}[0-9A-Za-z]*[0-9][0-9A-Za-z]*)*(?:[ -]?[A-Z]\b)?"
+    r"\b(?:[A-Za-z]{1,9}"
+    r"|[A-Z]{1,3}[ -])?[0-9][0-9A-Za-z]*(?:[ ./-]{1,2}[0-9A-Za-z]*[0-9][0-9A-Za-z]*)*(?:[ -]?[A-Z]\b)?"
 )
 _REACH: Final = 32
 _MOST_KEYWORDS: Final = 48
@@ -74,9 +76,12 @@ def find_lettered_ids(view: View, *, schemes: Iterable[int]) -> list[Span]:
         check = _SCHEMES[scheme][1]
         for start, end in _EXPRESSIONS[scheme].spans(view.ascii):
             number = "".join(character for character in view.text[start:end] if character.isalnum())
-            if not _is_glued(view, start, end) and check(number):
-                if check is not _always or THING not in words_before(view.text, start, blank=BLANK):
-                    found.append((start, end))
+            if (
+                not _is_glued(view, start, end)
+                and check(number)
+                and (check is not _always or THING not in words_before(view.text, start, blank=BLANK))
+            ):
+                found.append((start, end))
     return separate(found)
 
 

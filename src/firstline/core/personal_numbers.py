@@ -20,6 +20,9 @@ Named = tuple[str, int, int]
 RUN_MARK: Final = r"[0-9](?:[ \t\r\n.,/()\\_*|+~'-]{0,4}[0-9]){5}"
 _RUN: Final = Expression(r"[0-9](?:[ \t\r\n.,/()\\_*|+~'-]{0,4}[0-9]){5,}")
 _MOST_CHECKS: Final = 48
+_UNMISTAKABLE: Final = frozenset({"cpf", "cnpj", "snils", "rrn", "ahv"})
+"""Schemes whose separators alone tell them from numbers of things."""
+
 _MOST_GROUPS: Final = 8
 _LONGEST_AREA: Final = 5
 _LONGEST_CARD: Final = 19
@@ -30,7 +33,8 @@ _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _BREAKS: Final = frozenset("\n\r,|~")
 _AMOUNT_AFTER: Final = Expression(
     plain(
-        r"(?i)^ ?(?:€|\$|£|¥|₽|₺|₩|₹|﷼|%|zł|pln\b|eur|usd|gbp|chf|руб|р\.|tl\b|try\b|円|元|块|원|won\b|yen\b|rmb|dollar|pound|ريال|جنيه|درهم|دولار"
+        r"(?i)^ ?(?:€|\$|£|¥|₽|₺|₩|₹|﷼|%|zł|pln\b|eur|usd|gbp|chf|руб|р\.|tl\b|try\b|円|元|块|원|won\b|yen\b|rmb|dollar"
+        r"|pound|ريال|جنيه|درهم|دولار"
         r"|people|users|customers|views|rows|records|km\b|kg\b|ms\b|kb\b|mb\b|gb\b|bytes|x[0-9])"
     )
 )
@@ -162,7 +166,7 @@ class _Run:
         """The kinds that begin at a group, each with its last group; the first one counts."""
         start = self._starts[first]
         before = self._search.ascii[start - 1 : start] if start else b""
-        if before.isalnum() or before == b"_" and not self._search.ascii[start - 2 : start - 1].isspace():
+        if before.isalnum() or (before == b"_" and not self._search.ascii[start - 2 : start - 1].isspace()):
             return
         last = self._card(first)
         if last is not None:
@@ -185,7 +189,9 @@ class _Run:
         inner = self._gaps[first] if last > first else "-"
         text, start, end = self._search.text, self._starts[first], self._ends[last]
         if start > 1 and text[start - 1] in "-./_\\" and (text[start - 2].isalnum() or text[start - 2] == BLANK):
-            if text[start - 1] == inner or text[start - 1] in "-_." or text[start - 2].isdigit():
+            joint = text[start - 1]
+            part = joint == inner or joint in "-_." or text[start - 2].isdigit()
+            if part:
                 return True
         if end + 1 < len(text) and text[end] in "-./_\\" and text[end + 1].isdigit():
             return text[end] == inner or last == first
@@ -283,6 +289,8 @@ class _Run:
             return False
         for name in names:
             if not self._search.may_check() or is_national_id(name, digits, separator):
+                if separator and name in _UNMISTAKABLE:
+                    return True
                 words = words_before(self._search.text, self._starts[first], blank=BLANK)
                 return PERSON in words or (THING not in words and PHONE not in words)
         return False

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from firstline.core.expressions import ExpressionSet
 
-_REGIONS: Final = (
+_REGIONS: Final = (  # noqa: SIM905
     "US CA GB IE AU NZ DE AT CH FR BE LU ES MX AR CO CL PE IT PT BR NL PL RU UA KZ TR CN TW HK SG JP KR "
     "SA AE EG MA JO KW QA IQ DZ TN LB IN PK ZA SE NO DK FI CZ GR RO HU IL"
 ).split()
@@ -22,7 +22,7 @@ _TRUNK: Final = {
     "MX": "1?",
     "CN": "0?",
 } | dict.fromkeys(("BR", "IN", "AR", "TR"), "0?")
-_NO_TRUNK: Final = frozenset("ES MX IT PT PL HK SG KW QA TN NO DK CZ GR CO CL".split())
+_NO_TRUNK: Final = frozenset("ES MX IT PT PL HK SG KW QA TN NO DK CZ GR CO CL".split())  # noqa: SIM905
 
 
 class _Plans:
@@ -38,9 +38,11 @@ class _Plans:
             trunk = _TRUNK.get(region, "" if region in _NO_TRUNK else "0")
             if plan.mobile is not None and plan.mobile.national_number_pattern:
                 mobile.append(f"^{trunk}(?:{plan.mobile.national_number_pattern})$")
-            for kind in (plan.fixed_line, plan.toll_free):
-                if kind is not None and kind.national_number_pattern:
-                    fixed.append(f"^{trunk}(?:{kind.national_number_pattern})$")
+            fixed += [
+                f"^{trunk}(?:{kind.national_number_pattern})$"
+                for kind in (plan.fixed_line, plan.toll_free)
+                if kind is not None and kind.national_number_pattern
+            ]
         self._mobile = ExpressionSet(mobile)
         self._fixed = ExpressionSet(fixed)
 

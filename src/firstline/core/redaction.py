@@ -156,9 +156,7 @@ def _search(view: View, found: list[tuple[Kind, Span]], allowed: AllowList) -> V
         return view
 
     def take(kind: Kind, spans: list[Span]) -> View:
-        for span in spans:
-            if not allowed.allows(kind, view.text[slice(*span)]):
-                found.append((kind, span))
+        found.extend((kind, span) for span in spans if not allowed.allows(kind, view.text[slice(*span)]))
         return view.blanked(spans) if spans else view
 
     tokens, urls, passwords = _TOKEN in marks, _URL in marks, _PASSWORD in marks
