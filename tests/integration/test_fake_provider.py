@@ -284,6 +284,23 @@ def test_schema_written_into_the_prompt_is_answered_too(fake: FakeProvider, clie
 
 
 @pytest.mark.parametrize(
+    ("text", "category", "language"),
+    [
+        ("Ich wurde doppelt belastet, die Rechnung ist falsch und ich will mein Geld zurück", "Billing", "de"),
+        ("我要退款", "Billing", "zh"),
+        ("返金してください", "Billing", "ja"),
+        ("Where is my parcel?", "Shipping", "en"),
+        ("Hello there", "Everything else", "en"),
+    ],
+)
+def test_own_categories_and_languages_are_told_apart(
+    fake: FakeProvider, client: httpx.Client, text: str, category: str, language: str
+) -> None:
+    answer = json.loads(text_of(post(client, fake, text)))
+    assert (answer["category"], answer["language"]) == (category, language)
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/chat/completions",

@@ -1,6 +1,7 @@
 """A model of a few words: it reads a message by keywords, deterministically, well enough for a demonstration."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -81,11 +82,11 @@ _COMMON: Final[Mapping[str, tuple[str, ...]]] = {
     "tr": (" bir ", " değil ", " benim ", " için "),
 }
 _SCRIPTS: Final = (
-    ("ja", "\u3040", "\u30ff"),
-    ("ko", "\uac00", "\ud7a3"),
-    ("zh", "\u4e00", "\u9fff"),
-    ("ru", "\u0400", "\u04ff"),
-    ("ar", "\u0600", "\u06ff"),
+    ("ja", re.compile("[\u3040-\u30ff]")),
+    ("ko", re.compile("[\uac00-\ud7a3]")),
+    ("zh", re.compile("[\u4e00-\u9fff]")),
+    ("ru", re.compile("[\u0400-\u04ff]")),
+    ("ar", re.compile("[\u0600-\u06ff]")),
 )
 
 
@@ -126,7 +127,7 @@ def read(question: Question) -> Json:
 @lru_cache(maxsize=4_096)
 def _opinion(text: str, categories: Sequence[str]) -> Mapping[str, Any]:
     lowered = f" {text.lower()} "
-    topic = max(_TOPICS, key=lambda each: sum(lowered.count(word) for word in each.words))
+    topic = max(_TOPICS, key=lambda each: sum([word in lowered for word in each.words]))
     known = any(word in lowered for word in topic.words)
     priority = "medium"
     if found := _first(_CRITICAL, lowered):
@@ -169,9 +170,10 @@ def _category(lowered: str, categories: Sequence[str], topic: _Topic | None) -> 
 
 
 def _language(lowered: str) -> str:
-    for language, first, last in _SCRIPTS:
-        if any(first <= character <= last for character in lowered):
-            return language
-    counts = {language: sum(word in lowered for word in words) for language, words in _COMMON.items()}
+    if not lowered.isascii():
+        for language, letters in _SCRIPTS:
+            if letters.search(lowered):
+                return language
+    counts = {language: sum([word in lowered for word in words]) for language, words in _COMMON.items()}
     best = max(counts, key=lambda language: counts[language])
     return best if counts[best] > 1 else "en"
