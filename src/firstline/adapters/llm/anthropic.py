@@ -6,8 +6,9 @@ from anthropic import AsyncAnthropic
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
-from firstline.adapters.llm.model_provider import ModelProvider, Traits, user_agent
+from firstline.adapters.llm.asked_model import AskedModel, user_agent
 from firstline.adapters.llm.opening import Opening
+from firstline.adapters.llm.pydantic_asker import PydanticAsker, Traits
 from firstline.adapters.llm.transport import BoundedClient
 from firstline.ports.provider import Provider
 
@@ -26,4 +27,4 @@ def open_model(opening: Opening) -> Provider:
         thinks=profile.get("thinking_always_enabled", False),
         structured=opening.structured and profile.get("supports_json_schema_output", False),
     )
-    return ModelProvider("anthropic", model, client, traits=traits)
+    return AskedModel("anthropic", opening.model, PydanticAsker(model, traits=traits), client)

@@ -7,8 +7,9 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
-from firstline.adapters.llm.model_provider import ModelProvider, Traits, user_agent
+from firstline.adapters.llm.asked_model import AskedModel, user_agent
 from firstline.adapters.llm.opening import Opening, OpeningInvalid
+from firstline.adapters.llm.pydantic_asker import PydanticAsker, Traits
 from firstline.adapters.llm.transport import BoundedClient
 from firstline.ports.provider import Provider
 
@@ -38,7 +39,7 @@ def open_model(opening: Opening) -> Provider:
         thinks=profile.get("thinking_always_enabled", False),
         structured=opening.structured,
     )
-    return ModelProvider("compatible", model, client, traits=traits)
+    return AskedModel("compatible", opening.model, PydanticAsker(model, traits=traits), client)
 
 
 def _is_azure(url: str) -> bool:

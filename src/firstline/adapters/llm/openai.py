@@ -7,8 +7,9 @@ from openai import AsyncOpenAI
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
-from firstline.adapters.llm.model_provider import ModelProvider, Traits, user_agent
+from firstline.adapters.llm.asked_model import AskedModel, user_agent
 from firstline.adapters.llm.opening import Opening
+from firstline.adapters.llm.pydantic_asker import PydanticAsker, Traits
 from firstline.adapters.llm.transport import BoundedClient
 from firstline.ports.provider import Provider
 
@@ -30,4 +31,4 @@ def open_model(opening: Opening) -> Provider:
         thinks=profile.get("thinking_always_enabled", False),
         structured=opening.structured and profile.get("supports_json_schema_output", False),
     )
-    return ModelProvider("openai", model, client, traits=traits)
+    return AskedModel("openai", opening.model, PydanticAsker(model, traits=traits), client)
