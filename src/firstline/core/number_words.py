@@ -13,7 +13,7 @@ _PHONE: Final = (
     r"|chiam|\bbel\b|\bbellen|mobiel|zadzwo|dzwoni|komórk|\bnumer kontaktowy|телефон|\bтел\b|\bтел[.:]|мобильн|сотов"
     r"|звон|cep (?:no|num|tel)|cebim|arayın|arayin|\bara\b|numaram|beni ara"
     r"|电话|電話|手机|手機|联系方式|联系电话|致电|拨打|携帯|ケ-タイ|연락처|전화|휴대폰|핸드폰|번호로|هاتف|جوال|موبايل|محمول|اتصل|تليفون|تلفون|واتس|رقمي"
-    r"|contact (?:number|me at|no)|my number|reach me|numéro|meine nummer|mi número|meu número|mio numero"
+    r"|contact (?:number|me at|no)|my number|reach me|numéro|meine nummer|mi n[uú]mero|meu n[uú]mero|mio numero"
     r"|mijn nummer|mój numer|мой номер"
 )
 _PERSON: Final = (
