@@ -105,7 +105,7 @@ class GuardedProvider:
         self._on_trip = on_trip
         self._breaker = Breaker()
         self._latencies = Latencies()
-        self._running = 0
+        self._calls: set[Call] = set()
         self._overdue = 0
         watcher.phase(self.name, self.model, Phase.CLOSED)
 
@@ -139,7 +139,7 @@ class GuardedProvider:
 
     def admit(self) -> Permit | None:
         """Leave for one call, which must be made, or None."""
-        if self._running >= self._most_at_once:
+        if len(self._calls) >= self._most_at_once:
             return None
         self._breaker, permit = admit(self._breaker, now_s=_now_s())
         if permit is not None and permit.probe:
@@ -155,7 +155,11 @@ class GuardedProvider:
         return Call(self, permit, question, settings, used)
 
     async def close(self) -> None:
-        """Close the provider's connections."""
+        """End every call, those included that nobody waits for, and close the provider's connections."""
+        tasks = [call.task for call in self._calls]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._provider.close()
 
     def _record(self, permit: Permit, result: Result) -> None:
@@ -198,7 +202,7 @@ class Call:
         self._overdue = False
         self._very_late = False
         self._abandoned = False
-        guarded._running += 1
+        guarded._calls.add(self)
         loop = asyncio.get_running_loop()
         self._began_s = loop.time()
         self._watchdog = loop.call_later(guarded._latencies.hung_after_s, self._is_very_late)
@@ -253,7 +257,7 @@ class Call:
             raise
         finally:
             self._watchdog.cancel()
-            self._guarded._running -= 1
+            self._guarded._calls.discard(self)
             self._guarded._overdue -= self._overdue
 
     async def _ask(self, settings: CallSettings) -> Completion:
