@@ -25,8 +25,8 @@ from google.genai import errors as genai_errors
 from firstline.core.taxonomy import Decision, Priority
 from firstline.delivery.cli import main
 from firstline.delivery.fake_provider import FakeProvider, FakeServer, Fault, Latency, Step, latency_of, refused_url
+from firstline.delivery.fake_provider.port import NotLoopback
 from firstline.delivery.fake_provider.script import PORT_FAULTS, STATUS_FAULTS, Running, Script, script_of
-from firstline.delivery.fake_provider.server import NotLoopback
 
 KEY = "fake"
 CATEGORIES = ["Billing", "Shipping", "Everything else"]

@@ -73,7 +73,8 @@ def _serve(*, host: str, port: int, own_ports: dict[str, int], script: Any, prof
     """Serve until stopped."""
     import uvloop
 
-    from firstline.delivery.fake_provider.server import FakeServer, NotLoopback
+    from firstline.delivery.fake_provider.port import NotLoopback
+    from firstline.delivery.fake_provider.server import FakeServer
 
     async def run() -> None:
         server = FakeServer(host=host, port=port, own_ports=own_ports, keep=_KEPT)

@@ -3,18 +3,15 @@
 import asyncio
 import random
 import signal
-import socket
 import struct
 import threading
 import zlib
 from collections import Counter, deque
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -22,6 +19,7 @@ import orjson
 
 from firstline.delivery.fake_provider import replies
 from firstline.delivery.fake_provider.connection import Connection, Manner, Request, Sending
+from firstline.delivery.fake_provider.port import NotLoopback, Port, is_loopback
 from firstline.delivery.fake_provider.reader import read, shape_of
 from firstline.delivery.fake_provider.script import STATUS_FAULTS, Fault, Running, Script, Step, script_of
 from firstline.delivery.fake_provider.spoiling import said
@@ -72,10 +70,6 @@ _GZIP_HEAD: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"
 _HEADER_KEYS: Final = frozenset({"authorization", "x-api-key", "x-goog-api-key", "api-key"})
 
 
-class NotLoopback(ValueError):
-    """The fake was told to listen where others could reach it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Received:
     """A request that came in.
@@ -111,88 +105,6 @@ class Received:
             "body": self.body,
             "fault": self.fault,
         }
-
-
-@dataclass
-class Port:
-    """A port, kept for the fake's whole life even while nothing listens on it.
-
-    Attributes:
-        profile: that it belongs to; empty for the port of all.
-    """
-
-    profile: str
-    host: str
-    number: int
-    connections: set[Connection] = field(default_factory=set)
-    fault: Fault | None = None
-    _kept: socket.socket | None = None
-    _server: asyncio.Server | None = None
-    _full: list[socket.socket] = field(default_factory=list)
-
-    def keep(self) -> None:
-        """Take the port; a number of 0 becomes that of a free one."""
-        self._kept = self._bound()
-        self.number = self._kept.getsockname()[1]
-
-    async def open(self, handle: Any, lost: Any) -> None:
-        """Listen."""
-        loop = asyncio.get_running_loop()
-        sock = self._bound()
-        sock.setblocking(False)
-
-        def connect() -> Connection:
-            return Connection(handle, opened=self.connections.add, lost=lost)
-
-        self._server = await loop.create_server(connect, sock=sock, backlog=1_024)
-
-    def refuse(self) -> None:
-        """Stop listening, and reset the connections there are."""
-        self.shut()
-        for connection in tuple(self.connections):
-            connection.reset()
-
-    def fill(self) -> None:
-        """Listen without ever accepting, the queue full, so that connecting hangs. Idle connections are closed."""
-        self.shut()
-        for connection in tuple(self.connections):
-            if not connection.busy:
-                connection.close()
-        sock = self._bound()
-        sock.listen(0)
-        self._full.append(sock)
-        for _ in range(2):
-            filler = socket.socket()
-            filler.setblocking(False)
-            with suppress(BlockingIOError):
-                filler.connect((self.host, self.number))
-            self._full.append(filler)
-
-    def shut(self) -> None:
-        """Stop listening; the port stays taken, connections stay."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for sock in self._full:
-            sock.close()
-        self._full.clear()
-
-    def give_up(self) -> None:
-        """Stop listening and give the port back."""
-        self.refuse()
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
-
-    def _bound(self) -> socket.socket:
-        sock = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((self.host, self.number))
-        except OSError:
-            sock.close()
-            raise
-        return sock
 
 
 class FakeServer:
@@ -416,16 +328,6 @@ class FakeServer:
             chosen = [each.public() for each in self.log if not wanted or each.profile in wanted]
             told = {"counts": dict(self.counts), "abandoned": dict(self.abandoned), "requests": chosen}
         return Sending(orjson.dumps(told))
-
-
-def is_loopback(host: str) -> bool:
-    """Does a name or address mean this machine alone?"""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _error(format_: Format | None, status: int, message: str) -> Sending:
