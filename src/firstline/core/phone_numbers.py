@@ -35,6 +35,8 @@ class _Plans:
         fixed: list[str] = []
         for region in _REGIONS:
             plan = PhoneMetadata.metadata_for_region(region)
+            if plan is None:
+                continue
             trunk = _TRUNK.get(region, "" if region in _NO_TRUNK else "0")
             if plan.mobile is not None and plan.mobile.national_number_pattern:
                 mobile.append(f"^{trunk}(?:{plan.mobile.national_number_pattern})$")

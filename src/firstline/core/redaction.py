@@ -113,7 +113,12 @@ def check_allowed(entries: Iterable[str], *, field: str = "redaction_allow") -> 
 def _bare(value: str) -> str:
     if "@" in value:
         return value.casefold()
+    if value.isascii():
+        return value.lower().translate(_ASCII_SIGNS)
     return "".join(character for character in value.casefold() if character.isalnum())
+
+
+_ASCII_SIGNS: Final = {code: None for code in range(128) if not chr(code).isalnum()}
 
 
 _RUN, _FOUR, _SIX, _TOKEN, _URL, _PASSWORD, _SPELLED, _IBAN, _SAID = range(9)
