@@ -25,12 +25,14 @@ QUESTION = Question(
     text=f"Cannot connect to the VPN from {SECRET_WORD} since this morning.",
     schema=answer_schema(CATEGORIES),
 )
-MODELS = {
-    "gemini": "gemini-3.5-flash-lite",
-    "openai": "gpt-6-luna",
-    "anthropic": "claude-haiku-5-5",
-    "compatible": "qwen3:8b",
+SPEAKING: Mapping[str, tuple[Any, str]] = {
+    "gemini": ("gemini", "gemini-3.5-flash-lite"),
+    "openai": ("openai", "gpt-6-luna"),
+    "anthropic": ("anthropic", "claude-haiku-5-5"),
+    "compatible": ("compatible", "qwen3:8b"),
 }
+"""Of each provider the format that it speaks, as the fake names it, and one of its models."""
+
 KEY = "-".join(("key", "of", "a", "test"))
 TIMEOUT_S = 0.2
 PATIENT_S = 20.0
@@ -87,9 +89,14 @@ def fake(upstream: FakeProvider) -> FakeProvider:
     return upstream
 
 
+def address(fake: FakeProvider, name: str) -> str:
+    """Where the fake plays a provider."""
+    return fake.url(SPEAKING[name][0], profile=name)
+
+
 @asynccontextmanager
 async def opened(name: str, base_url: str, **options: Any) -> AsyncIterator[Provider]:
-    provider = open_provider(name, **{"model": MODELS[name], "api_key": KEY, "base_url": base_url, **options})
+    provider = open_provider(name, **{"model": SPEAKING[name][1], "api_key": KEY, "base_url": base_url, **options})
     try:
         yield provider
     finally:
@@ -110,7 +117,7 @@ def one_request(fake: FakeProvider, name: str, **options: Any) -> Received:
     """What a healthy call sends."""
 
     async def work() -> None:
-        async with opened(name, fake.url(name), **options) as provider:  # type: ignore[arg-type]
+        async with opened(name, address(fake, name), **options) as provider:
             await ask(provider)
 
     fake.forget()
@@ -172,10 +179,10 @@ def chat(usage: Mapping[str, Any] | None, text: str = '{"a": 1}') -> bytes:
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_a_healthy_answer_is_valid_and_says_what_it_used(fake: FakeProvider, name: Any) -> None:
+def test_a_healthy_answer_is_valid_and_says_what_it_used(fake: FakeProvider, name: str) -> None:
     async def work() -> None:
-        async with opened(name, fake.url(name)) as provider:
-            assert (provider.name, provider.model) == (name, MODELS[name])
+        async with opened(name, address(fake, name)) as provider:
+            assert (provider.name, provider.model) == (name, SPEAKING[name][1])
             reply = await ask(provider)
         assert parse_completion(reply.text, categories=CATEGORIES).category == "Network Issue"
         assert reply.tokens.input > 0
@@ -187,7 +194,7 @@ def test_a_healthy_answer_is_valid_and_says_what_it_used(fake: FakeProvider, nam
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_the_key_is_in_one_header_and_nowhere_else(fake: FakeProvider, name: Any) -> None:
+def test_the_key_is_in_one_header_and_nowhere_else(fake: FakeProvider, name: str) -> None:
     received = one_request(fake, name)
     with_key = [header for header, value in received.headers.items() if KEY in value]
     assert with_key == [{"gemini": "x-goog-api-key", "anthropic": "x-api-key"}.get(name, "authorization")]
@@ -195,7 +202,7 @@ def test_the_key_is_in_one_header_and_nowhere_else(fake: FakeProvider, name: Any
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_a_request_says_no_more_than_it_must(fake: FakeProvider, name: Any) -> None:
+def test_a_request_says_no_more_than_it_must(fake: FakeProvider, name: str) -> None:
     headers = one_request(fake, name).headers
     assert headers["accept-encoding"] == "identity"
     assert headers["user-agent"].startswith("firstline/")
@@ -205,7 +212,7 @@ def test_a_request_says_no_more_than_it_must(fake: FakeProvider, name: Any) -> N
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_the_schema_goes_along_with_all_choices(fake: FakeProvider, name: Any) -> None:
+def test_the_schema_goes_along_with_all_choices(fake: FakeProvider, name: str) -> None:
     body = json.dumps(one_request(fake, name).body)
     assert all(category in body for category in CATEGORIES)
     assert "json_schema" in body or "responseJsonSchema" in body
@@ -214,13 +221,13 @@ def test_the_schema_goes_along_with_all_choices(fake: FakeProvider, name: Any) -
 @pytest.mark.parametrize("fault", KINDS, ids=str)
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_fault_is_a_failure_of_its_kind_and_the_next_call_succeeds(
-    fake: FakeProvider, name: Any, fault: Fault
+    fake: FakeProvider, name: str, fault: Fault
 ) -> None:
     size = 1 << 20 if fault is Fault.GZIP_BOMB else None
     fake.script(Step(fault, count=1, size_bytes=size, pace_s=0.02), profile=name)
 
     async def work() -> None:
-        async with opened(name, fake.url(name)) as provider:
+        async with opened(name, address(fake, name)) as provider:
             failed = await failure(provider, timeout_s=TIMEOUT_S if fault in HANGING else PATIENT_S)
             assert failed.kind is KINDS[fault]
             assert str(failed) == failed.kind.value
@@ -236,11 +243,11 @@ def test_a_fault_is_a_failure_of_its_kind_and_the_next_call_succeeds(
 
 @pytest.mark.parametrize("fault", sorted(OWN_WORDS), ids=str)
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_what_the_model_says_is_handed_on_as_it_is(fake: FakeProvider, name: Any, fault: Fault) -> None:
+def test_what_the_model_says_is_handed_on_as_it_is(fake: FakeProvider, name: str, fault: Fault) -> None:
     fake.script(fault, profile=name)
 
     async def work() -> None:
-        async with opened(name, fake.url(name)) as provider:
+        async with opened(name, address(fake, name)) as provider:
             reply = await ask(provider)
         assert reply.text.strip()
         assert reply.tokens.output > 0
@@ -250,11 +257,11 @@ def test_what_the_model_says_is_handed_on_as_it_is(fake: FakeProvider, name: Any
 
 @pytest.mark.parametrize("fault", [Fault.BLOCKED_ANSWER, Fault.LENGTH, Fault.TOOL_CALL], ids=str)
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_an_answer_that_cannot_be_used_still_says_what_it_cost(fake: FakeProvider, name: Any, fault: Fault) -> None:
+def test_an_answer_that_cannot_be_used_still_says_what_it_cost(fake: FakeProvider, name: str, fault: Fault) -> None:
     fake.script(fault, profile=name)
 
     async def work() -> ProviderFailed:
-        async with opened(name, fake.url(name)) as provider:
+        async with opened(name, address(fake, name)) as provider:
             return await failure(provider)
 
     tokens = asyncio.run(work()).tokens
@@ -264,7 +271,7 @@ def test_an_answer_that_cannot_be_used_still_says_what_it_cost(fake: FakeProvide
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_a_port_without_a_listener_is_refused(name: Any) -> None:
+def test_a_port_without_a_listener_is_refused(name: str) -> None:
     async def work(url: str) -> None:
         async with opened(name, url) as provider:
             assert (await failure(provider)).kind is FailureKind.REFUSED
@@ -274,11 +281,11 @@ def test_a_port_without_a_listener_is_refused(name: Any) -> None:
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_connecting_that_hangs_is_a_timeout(fake: FakeProvider, name: Any) -> None:
+def test_connecting_that_hangs_is_a_timeout(fake: FakeProvider, name: str) -> None:
     fake.script(Fault.HANG_CONNECT, profile=name)
 
     async def work() -> None:
-        async with opened(name, fake.url(name)) as provider:
+        async with opened(name, address(fake, name)) as provider:
             assert (await failure(provider, timeout_s=TIMEOUT_S)).kind is FailureKind.TIMEOUT
 
     asyncio.run(work())
@@ -286,11 +293,11 @@ def test_connecting_that_hangs_is_a_timeout(fake: FakeProvider, name: Any) -> No
 
 @pytest.mark.parametrize("how", ["seconds", "date"])
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_the_upstream_says_how_long_to_stay_away(fake: FakeProvider, name: Any, how: Any) -> None:
+def test_the_upstream_says_how_long_to_stay_away(fake: FakeProvider, name: str, how: Any) -> None:
     fake.script(Step(Fault.RATE_LIMITED, retry_after=how, retry_after_s=120), profile=name)
 
     async def work() -> float | None:
-        async with opened(name, fake.url(name)) as provider:
+        async with opened(name, address(fake, name)) as provider:
             return (await failure(provider)).retry_after_s
 
     retry_after_s = asyncio.run(work())
@@ -312,11 +319,11 @@ def test_gemini_says_it_in_the_body(said: str, understood: float | None) -> None
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.HANG_BODY], ids=str)
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_a_cancelled_call_leaves_nothing_behind(fake: FakeProvider, name: Any, fault: Fault) -> None:
+def test_a_cancelled_call_leaves_nothing_behind(fake: FakeProvider, name: str, fault: Fault) -> None:
     fake.script(Step(fault, count=1), profile=name)
 
     async def work() -> None:
-        async with opened(name, fake.url(name)) as provider:
+        async with opened(name, address(fake, name)) as provider:
             call = asyncio.create_task(ask(provider))
             assert await asyncio.to_thread(fake.wait_for, 1, profile=name)
             call.cancel()
@@ -330,11 +337,11 @@ def test_a_cancelled_call_leaves_nothing_behind(fake: FakeProvider, name: Any, f
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_many_calls_at_once_are_answered_and_a_hanging_one_does_not_hold_them_up(fake: FakeProvider, name: Any) -> None:
+def test_many_calls_at_once_are_answered_and_a_hanging_one_does_not_hold_them_up(fake: FakeProvider, name: str) -> None:
     fake.script(Step(Fault.HANG, count=1), profile=name)
 
     async def work() -> None:
-        async with opened(name, fake.url(name)) as provider:
+        async with opened(name, address(fake, name)) as provider:
             hanging = asyncio.create_task(ask(provider))
             assert await asyncio.to_thread(fake.wait_for, 1, profile=name)
             replies = await asyncio.gather(*(ask(provider) for _ in range(40)))
@@ -349,7 +356,7 @@ def test_many_calls_at_once_are_answered_and_a_hanging_one_does_not_hold_them_up
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_keys_proxies_and_addresses_of_the_environment_are_not_used(
-    fake: FakeProvider, name: Any, monkeypatch: pytest.MonkeyPatch
+    fake: FakeProvider, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = "http://127.0.0.1:9"
     other = "-".join(("another", "key"))
@@ -374,13 +381,13 @@ def test_keys_proxies_and_addresses_of_the_environment_are_not_used(
 @pytest.mark.parametrize("fault", [Fault.NONE, Fault.SERVER_ERROR, Fault.HTML], ids=str)
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_nothing_that_is_sent_is_logged(
-    fake: FakeProvider, name: Any, fault: Fault, caplog: pytest.LogCaptureFixture
+    fake: FakeProvider, name: str, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.script(fault, profile=name)
     caplog.set_level(logging.DEBUG)
 
     async def work() -> None:
-        async with opened(name, fake.url(name)) as provider:
+        async with opened(name, address(fake, name)) as provider:
             if fault is Fault.NONE:
                 await ask(provider)
             else:
@@ -389,7 +396,7 @@ def test_nothing_that_is_sent_is_logged(
     asyncio.run(work())
     assert SECRET_WORD not in caplog.text
     assert KEY not in caplog.text
-    assert fake.url(name) not in caplog.text
+    assert address(fake, name) not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -458,8 +465,8 @@ def test_a_model_that_cannot_but_think_has_room_for_it(fake: FakeProvider, name:
 
 
 def test_thoughts_of_gemini_count_as_output(fake: FakeProvider) -> None:
-    async def work(name: Any) -> Tokens:
-        async with opened(name, fake.url(name)) as provider:
+    async def work(name: str) -> Tokens:
+        async with opened(name, address(fake, name)) as provider:
             return (await ask(provider)).tokens
 
     thinking, plain = asyncio.run(work("gemini")), asyncio.run(work("openai"))
@@ -616,6 +623,14 @@ def test_a_connection_that_was_closed_meanwhile_is_replaced(fake: FakeProvider) 
                 await ask(provider)
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_schema_that_an_endpoint_does_not_know_is_told_in_the_prompt(fake: FakeProvider, name: str) -> None:
+    body = json.dumps(one_request(fake, name, structured=False).body)
+    assert "json_schema" not in body
+    assert "responseJsonSchema" not in body
+    assert "immediate_escalation" in body
 
 
 def test_a_compatible_endpoint_needs_no_key_and_no_knowledge_of_schemas(fake: FakeProvider) -> None:
