@@ -4,16 +4,19 @@ import asyncio
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from firstline.adapters.llm import PROVIDERS, open_provider
+from firstline.adapters.llm.opening import Opening
 from firstline.core.completion import FailureKind, answer_schema, parse_completion
 from firstline.delivery.fake_provider import FakeProvider, Fault, Received, Step, refused_url
 from firstline.ports.provider import MAX_REPLY_BYTES, Provider, ProviderFailed, Question, Reply, Tokens
@@ -638,6 +641,25 @@ def test_a_compatible_endpoint_needs_no_key_and_no_knowledge_of_schemas(fake: Fa
     assert "authorization" not in received.headers
     assert received.body.get("response_format", {}).get("type") != "json_schema"
     assert "immediate_escalation" in json.dumps(received.body["messages"])
+
+
+def test_the_example_of_the_guide_is_a_provider(fake: FakeProvider) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "adding-a-provider.md"
+    example, *_ = re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    module: dict[str, Any] = {}
+    exec(example, module)
+    opening = Opening("mistral-small-latest", api_key=KEY, base_url=fake.url("openai", profile="mistral"))
+
+    async def work() -> Reply:
+        provider: Provider = module["open_model"](opening)
+        try:
+            return await ask(provider)
+        finally:
+            await provider.close()
+
+    parse_completion(asyncio.run(work()).text, categories=CATEGORIES)
+    (received,) = fake.received("mistral")
+    assert received.body["max_tokens"] == 500
 
 
 def test_cookies_are_not_kept() -> None:
