@@ -65,6 +65,7 @@ KINDS = {
     Fault.ENDLESS_BODY: FailureKind.TOO_LARGE,
     Fault.GZIP_BOMB: FailureKind.PROTOCOL,
     Fault.HUGE_FIELD: FailureKind.TOO_LARGE,
+    Fault.DEEP_JSON: FailureKind.TOO_LARGE,
     Fault.TOOL_CALL: FailureKind.BAD_SCHEMA,
     Fault.BLOCKED_PROMPT: FailureKind.BLOCKED,
     Fault.BLOCKED_ANSWER: FailureKind.BLOCKED,
@@ -73,7 +74,7 @@ KINDS = {
 }
 HANGING = frozenset({Fault.HANG, Fault.HANG_BODY, Fault.DRIBBLE})
 OF_THE_PORT = frozenset({Fault.REFUSED, Fault.HANG_CONNECT})
-OWN_WORDS = frozenset(Fault) - set(KINDS) - OF_THE_PORT - {Fault.NONE, Fault.DEEP_JSON}
+OWN_WORDS = frozenset(Fault) - set(KINDS) - OF_THE_PORT - {Fault.NONE}
 """Faults of the model's own text, which whoever parses it judges."""
 
 
