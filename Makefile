@@ -60,6 +60,9 @@ minilm: $(VENV)/.train ## build minilm.safetensors, more accurate on English and
 compare: $(VENV)/.train ## leave public sources out, beside TF-IDF and logistic regression, from DATA=DIR
 	@$(VENV)-train/bin/python training/compare.py --data $(DATA)
 
+frontier: $(VENV)/.train ## what asking a language model would buy on left-out sources, from DATA=DIR
+	@$(VENV)-train/bin/python training/frontier.py --data $(DATA)
+
 eval: $(VENV)/.serve ## accuracy of model and rules on the held-out text
 	@$(BIN)/python evaluation/evaluate.py
 
@@ -69,4 +72,4 @@ nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests and benchmark
 lock: ## write the lock files anew (needs uv)
 	@tools/lock.sh
 
-.PHONY: help serve test test-all coverage lint types fmt bench smoke train minilm eval nightly lock
+.PHONY: help serve test test-all coverage lint types fmt bench smoke train minilm compare frontier eval nightly lock

@@ -11,7 +11,7 @@ from typing import Final
 
 from rich.console import Console
 
-from bench import bulk, cost, latency, local, memory
+from bench import bulk, cost, latency, local, memory, redaction
 from bench.cores import Cores
 
 _PARTS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
@@ -20,6 +20,7 @@ _PARTS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
     "model": local.run_model,
     "rules": local.run_rules,
     "memory": memory.run,
+    "redaction": redaction.run,
     "bulk": bulk.run,
 }
 

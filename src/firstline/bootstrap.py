@@ -203,6 +203,7 @@ def build(settings: Settings) -> App:
         if development:
             await _ensure_demo_accounts(app.accounts)
         await _keep_versions(app)
+        await asyncio.to_thread(app.asking.warm)
         background.append(asyncio.create_task(_watch_rules(app)))
         background.append(asyncio.create_task(_prune(app)))
         background.append(asyncio.create_task(_store_spend(app, writer)))

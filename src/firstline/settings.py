@@ -16,8 +16,8 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from firstline.core.asking import DEFAULT_THRESHOLD
 from firstline.core.completion import Mode
+from firstline.core.doubt import ASSURANCE
 
 PREFIX: Final = "FIRSTLINE_"
 
@@ -164,7 +164,7 @@ class Settings(BaseSettings):
         "has decided, `never` not at all. Accounts and requests may say otherwise.",
     )
     ai_threshold: float = Field(
-        DEFAULT_THRESHOLD,
+        ASSURANCE,
         ge=0,
         le=1,
         description="Local assurance from which on no language model is asked.",
@@ -199,14 +199,14 @@ class Settings(BaseSettings):
     )
     ai_max_tokens: int = Field(
         500,
-        ge=1,
+        ge=16,
         le=100_000,
         validation_alias=_published("AI_MAX_TOKENS"),
         description="Most tokens of a language model's answer.",
     )
     ai_timeout_seconds: float = Field(
         10,
-        gt=0,
+        ge=0.05,
         le=600,
         validation_alias=_published("AI_TIMEOUT_SECONDS"),
         description="Seconds from a request's arrival by which it is answered, whatever providers do.",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from firstline.core.completion import Mode
+from firstline.core.doubt import ASSURANCE
 
 MAX_TIMEOUT_S: Final = 60.0
 MAX_TOKENS: Final = 8_000
@@ -14,7 +15,6 @@ MAX_CHOICES: Final = 8
 MAX_ALLOWED: Final = 200
 MAX_ALLOWED_LENGTH: Final = 200
 MAX_BUDGET_USD: Final = 1_000_000.0
-DEFAULT_THRESHOLD: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class AskPolicy:
 
     Attributes:
         mode: never, when the local answer is uncertain, or always; a terminal rule is never asked about.
-        threshold: 0–1; at this local probability or above, nobody is asked when the mode is uncertain.
+        threshold: 0–1; at this local assurance (`core.doubt`) or above, nobody is asked when the mode is uncertain.
         timeout_s: seconds from the request's arrival within which it is answered.
         order: providers to ask, first choice first; empty for the server's order.
         temperature: 0–2; models that have no such setting ignore it.
@@ -41,7 +41,7 @@ class AskPolicy:
     """
 
     mode: Mode = Mode.UNCERTAIN
-    threshold: float = DEFAULT_THRESHOLD
+    threshold: float = ASSURANCE
     timeout_s: float = 10.0
     order: tuple[ModelChoice, ...] = ()
     temperature: float = 0.2

@@ -12,6 +12,7 @@ from firstline.core.asking import AskPolicy
 from firstline.core.churn import churn_risk
 from firstline.core.completion import Asked, Completion, Mode, Outcome
 from firstline.core.confidence import score
+from firstline.core.doubt import doubt, doubted
 from firstline.core.message import Facts
 from firstline.core.policy import (
     DECISION_PRIORITY,
@@ -197,11 +198,9 @@ def wants_provider(verdict: Verdict, asking: AskPolicy) -> bool:
 
 
 def assurance_of(verdict: Verdict) -> float:
-    """How sure the local answer is of its category, 0–1; 0 when the model has no opinion."""
+    """How sure the local answer is of its category, 0–1, as `core.doubt` has it; 0 when the model has no opinion."""
     prediction = verdict.evidence.prediction if verdict.evidence else None
-    if prediction is None or prediction.abstained is not None:
-        return 0.0
-    return prediction.best[1]
+    return 0.0 if prediction is None else 1.0 - doubt(prediction, support=prediction.support)
 
 
 def emergency_verdict() -> Verdict:
@@ -254,12 +253,13 @@ def _category_chances(
     the local model thinks: Bayes' rule then weighs both. Where the local model knows nothing of a message, all
     categories are as likely before.
     """
-    local: Mapping[str, float] = prediction.probabilities if prediction else {}
     if completion is None:
-        return local
+        return prediction.probabilities if prediction else {}
     names = [category.name for category in policy.categories]
-    if not local or (prediction is not None and prediction.abstained in _KNOWS_NOTHING):
+    if prediction is None or not prediction.probabilities or prediction.abstained in _KNOWS_NOTHING:
         local = dict.fromkeys(names, 1.0 / len(names))
+    else:
+        local = doubted(prediction, doubt(prediction, support=prediction.support))
     otherwise = (1.0 - policy.provider_accuracy) / max(len(names) - 1, 1)
     weights = {
         name: max(local.get(name, 0.0), _LEAST_CHANCE)

@@ -59,6 +59,7 @@ class Prediction:
         decision: a decision, likewise.
         agreed: whether both halves of the model name the same category.
         abstained: why there is no opinion on the category, or None.
+        support: `doubt.support_of`; None for categories of the account's own and for models that give none.
     """
 
     model: str
@@ -70,6 +71,7 @@ class Prediction:
     decision: Opinion | None = None
     agreed: bool = True
     abstained: Abstention | None = None
+    support: float | None = None
 
     @property
     def best(self) -> tuple[str, float]:
@@ -242,13 +244,14 @@ def _prediction_to_data(prediction: Prediction) -> list[Any]:
         list(prediction.decision) if prediction.decision else None,
         prediction.agreed,
         prediction.abstained,
+        prediction.support,
     ]
 
 
 def _prediction_from_data(data: list[Any]) -> Prediction:
     if len(data) == 3:  # version 1
         return Prediction(*data)
-    model, probabilities, language, subcategory, signals, urgency, decision, agreed, abstained = data
+    model, probabilities, language, subcategory, signals, urgency, decision, agreed, abstained = data[:9]
     return Prediction(
         model=model,
         probabilities=probabilities,
@@ -259,6 +262,7 @@ def _prediction_from_data(data: list[Any]) -> Prediction:
         decision=Opinion(*decision) if decision else None,
         agreed=agreed,
         abstained=Abstention(abstained) if abstained else None,
+        support=data[9] if len(data) > 9 else None,  # version 2 has none
     )
 
 

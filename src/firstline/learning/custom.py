@@ -132,6 +132,7 @@ class CustomModel:
             subcategory=None,
             agreed=True,
             abstained=Abstention.NONE_OF_THESE if best == FALLBACK_CATEGORY else None,
+            support=None,
         )
 
 

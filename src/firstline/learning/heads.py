@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from firstline.core.doubt import BIAS_SHARE, support_of
 from firstline.core.taxonomy import Signal
 from firstline.core.verdict import Opinion, Prediction
 
@@ -113,6 +114,10 @@ class Heads:
         signals = self.by_name["signals"]
         suspected = 1.0 / (1.0 + np.exp(np.clip(-scores[:, signals.columns] / signals.temperature, -60.0, 60.0)))
         likeliest = chances["category"].argmax(axis=1)
+        category, inner = self.by_name["category"].columns, self.by_name["subcategory"].columns
+        kinds = np.where(self._inside[None] > 0, scores[:, None, inner], -np.inf).max(axis=2)
+        meaning = _ahead(meant[:, category] + BIAS_SHARE * bias[:, category], likeliest)
+        borne_out = np.nan_to_num(_ahead(kinds, likeliest), nan=0.0, posinf=0.0, neginf=0.0)
         finer = (chances["subcategory"] * self._inside[likeliest] - (self._inside[likeliest] == 0)).argmax(axis=1)
         reported: list[dict[Signal, float]] = [{} for _ in languages]
         rows, found = np.nonzero(suspected >= REPORTED)
@@ -131,8 +136,9 @@ class Heads:
                 urgency,
                 decision,
                 same,
+                support=round(support_of(ahead, finer), 4),
             )
-            for row, language, place, own, urgency, decision, same in zip(
+            for row, language, place, own, urgency, decision, same, ahead, finer in zip(
                 chances["category"].tolist(),
                 languages,
                 finer.tolist(),
@@ -140,6 +146,8 @@ class Heads:
                 _opinions(self.by_name["urgency"], chances["urgency"]),
                 _opinions(self.by_name["decision"], chances["decision"]),
                 agreed.tolist(),
+                meaning.tolist(),
+                borne_out.tolist(),
                 strict=True,
             )
         ]
@@ -148,6 +156,15 @@ class Heads:
 def _softmax(scores: _Scores) -> _Scores:
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
     found: _Scores = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return found
+
+
+def _ahead(scores: _Scores, answers: NDArray[np.int64]) -> _Scores:
+    """How far the answer's score of each row is above the best other one; NaN where neither has one."""
+    rows = np.arange(len(scores))
+    others = scores.copy()
+    others[rows, answers] = -np.inf
+    found: _Scores = scores[rows, answers] - others.max(axis=1)
     return found
 
 

@@ -128,7 +128,7 @@ class AskPolicies:
         Raises: AskPolicyInvalid, VersionChanged, StorageUnavailable.
         """
         if wanted is not None:
-            check_ask_policy(wanted, offered=self.offers.offered(), longest_s=self.defaults.timeout_s)
+            check_ask_policy(wanted, offered=self.offers.offered(), within=self.defaults)
         account_id = caller.account.id
         before = matching_version((await self.in_force.of(account_id)).asking_version, expected)
         row = AskPolicyRow(
@@ -144,16 +144,20 @@ class AskPolicies:
         return await self.in_force.renewed(account_id, actor=caller.actor)
 
 
-def check_ask_policy(policy: AskPolicy, *, offered: Mapping[str, Collection[str]], longest_s: float) -> None:
+def check_ask_policy(policy: AskPolicy, *, offered: Mapping[str, Collection[str]], within: AskPolicy) -> None:
     """Raises: AskPolicyInvalid at the first bound that it breaks.
 
     Args:
         offered: the models of each provider that this server offers.
-        longest_s: the server's own timeout, which an account may only make shorter.
+        within: the server's own: an account may wait less long and spend less, not more.
     """
-    if not MIN_TIMEOUT_S <= policy.timeout_s <= longest_s:
-        problem = f"must be between {MIN_TIMEOUT_S:g} and {longest_s:g}, the longest that this server waits"
+    if not MIN_TIMEOUT_S <= policy.timeout_s <= within.timeout_s:
+        problem = f"must be between {MIN_TIMEOUT_S:g} and {within.timeout_s:g}, the longest that this server waits"
         raise AskPolicyInvalid("timeout_seconds", problem)
+    for field in ("daily_budget_usd", "monthly_budget_usd"):
+        budget, most = getattr(policy, field), getattr(within, field)
+        if most is not None and (budget is None or budget > most):
+            raise AskPolicyInvalid(field, f"must be at most {most:g}, what this server allows an account")
     check(policy, offered=offered)
     try:
         check_allowed(policy.allowed, field="allowed")

@@ -28,7 +28,7 @@ from firstline.core.completion import (
 from firstline.core.latency import CallBudget
 from firstline.core.message import Message
 from firstline.core.prompt import PROMPT_VERSION, document, instructions
-from firstline.core.redaction import AllowList, Redactor
+from firstline.core.redaction import AllowList, Redactor, prepare
 from firstline.core.taxonomy import Category
 from firstline.ports.provider import Provider, ProviderFailed, Question, Tokens
 from firstline.usecases.completions import Completions
@@ -108,6 +108,11 @@ class Asking:
     def flying(self) -> int:
         """Questions under way."""
         return self._completions.flying
+
+    def warm(self) -> None:
+        """Load what the first question would wait for; blocks for some hundred milliseconds."""
+        if self.configured and self._redacts:
+            prepare()
 
     def offered(self) -> Mapping[str, tuple[str, ...]]:
         """The models of each provider, the default one first."""

@@ -258,11 +258,16 @@ def matching_version(version: str, expected: Collection[str] | None) -> str | No
 
 
 def _with_asking(found: InForce, row: AskPolicyRow) -> InForce:
-    """The account's own policy; the server's timeout, which may have become shorter since, still bounds it."""
+    """The account's own policy; the server's timeout and budgets, which may have shrunk since, still bound it."""
     asking = found.asking
     if row.version != DEFAULT_VERSION:
         own = asking_from_data(orjson.loads(row.body))
-        asking = replace(own, timeout_s=min(own.timeout_s, asking.timeout_s))
+        asking = replace(
+            own,
+            timeout_s=min(own.timeout_s, asking.timeout_s),
+            daily_budget_usd=_lower(own.daily_budget_usd, asking.daily_budget_usd),
+            monthly_budget_usd=_lower(own.monthly_budget_usd, asking.monthly_budget_usd),
+        )
     return replace(
         found,
         asking=asking,
@@ -270,6 +275,11 @@ def _with_asking(found: InForce, row: AskPolicyRow) -> InForce:
         asking_at_us=row.created_at_us,
         size=found.size + len(row.body),
     )
+
+
+def _lower(left: float | None, right: float | None) -> float | None:
+    bounds = [bound for bound in (left, right) if bound is not None]
+    return min(bounds, default=None)
 
 
 def _with_policy(

@@ -101,7 +101,7 @@ def test_defaults_of_a_generous_server_fit_into_a_policy_of_an_account(play: Pla
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0, 0.049, 2.001, float("nan"), float("inf")])
 def test_a_timeout_beyond_the_server_s_own_is_refused(timeout_s: float) -> None:
     with pytest.raises(AskPolicyInvalid) as raised:
-        check_ask_policy(replace(OWN, timeout_s=timeout_s), offered={}, longest_s=2.0)
+        check_ask_policy(replace(OWN, timeout_s=timeout_s), offered={}, within=replace(OWN, timeout_s=2.0))
     assert raised.value.field == "timeout_seconds"
 
 

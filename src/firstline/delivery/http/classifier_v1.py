@@ -27,7 +27,7 @@ from firstline.delivery.http.charging import charged, limit_headers
 from firstline.delivery.http.classifier_bodies import read_json, validated
 from firstline.delivery.http.replies import ErrorReply, json_reply
 from firstline.delivery.http.schemas import ClassifyRequest, NewKeyRequest, RegisterRequest
-from firstline.delivery.http.verdicts import asks_of, count, shared_members
+from firstline.delivery.http.verdicts import asks_of, count, shared_members, spent_member
 from firstline.ports.journal import JournalUnavailable
 from firstline.ports.limiter import UsageUnknown
 from firstline.ports.storage import ApiKey, EmailTaken, KeyNotFound, StorageUnavailable
@@ -135,6 +135,10 @@ class ClassifierV1:
         caller = await self._callers.identify(request)
         plan = self._callers.plan(caller, Contract.CLASSIFIER)
         headers, uses = await self._limits(caller)
+        try:
+            providers = await spent_member(self._app, caller.account.id)
+        except StorageUnavailable:
+            raise self._store_failed() from None
         left = {use.window: use for use in uses}
         return json_reply(
             {
@@ -145,6 +149,7 @@ class ClassifierV1:
                     "daily_limit": left[Window.DAY].limit,
                     "daily_remaining": left[Window.DAY].remaining,
                 },
+                **providers,
             },
             headers=headers,
         )

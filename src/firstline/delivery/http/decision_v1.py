@@ -18,7 +18,7 @@ from firstline.delivery.http.charging import charged, limit_headers
 from firstline.delivery.http.classifier_v1 import iso
 from firstline.delivery.http.replies import ErrorReply, json_reply
 from firstline.delivery.http.schemas import CreateKeyRequest, DecisionRequest
-from firstline.delivery.http.verdicts import asks_of, count, shared_members
+from firstline.delivery.http.verdicts import asks_of, count, shared_members, spent_member
 from firstline.ports.journal import JournalUnavailable
 from firstline.ports.limiter import UsageUnknown
 from firstline.ports.storage import StorageUnavailable
@@ -88,6 +88,7 @@ class DecisionV1:
         try:
             uses = await self._app.limiter.uses(caller.account.id, plan, now_us=self._app.clock.now_us())
             last = await self._app.storage.last_request_at_us(caller.account.id)
+            providers = await spent_member(self._app, caller.account.id)
         except (UsageUnknown, StorageUnavailable):
             self._app.metrics.store_failures.inc()
             raise ErrorReply(STORE_UNAVAILABLE) from None
@@ -109,6 +110,7 @@ class DecisionV1:
                     "overage_cost_usd": 0.0,
                     "total_cost_usd": float(plan.price_usd_per_month or 0),
                 },
+                **providers,
             },
             headers=limit_headers(plan, uses),
         )

@@ -1,7 +1,7 @@
 """When and how an account's messages go to providers, and what that has cost: `/v1/providers`."""
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,11 +16,10 @@ from firstline.delivery.http.classifier_v1 import iso
 from firstline.delivery.http.own_settings_schemas import ProvidersRequest
 from firstline.delivery.http.own_settings_v1 import expected_versions, invalid, store_failed, validated
 from firstline.delivery.http.replies import ErrorReply, json_reply
+from firstline.delivery.http.verdicts import MICROS
 from firstline.ports.storage import SpendRow, StorageUnavailable, VersionChanged
 from firstline.usecases.ask_policies import AskPolicies, Offers, Spent
 from firstline.usecases.in_force import InForce
-
-MICROS: Final = 1_000_000
 
 
 class ProvidersV1:

@@ -228,11 +228,19 @@ class UsageLimitsBody(BaseModel):
     daily_remaining: int
 
 
+class ProvidersSpentBody(BaseModel):
+    """What language models have cost the account, in the calendar day and month, UTC."""
+
+    spent_today_usd: float
+    spent_this_month_usd: float
+
+
 class ClassifierUsageBody(BaseModel):
     """Usage under the classifier contract."""
 
     tier: str
     rate_limits: UsageLimitsBody
+    providers: ProvidersSpentBody | None = Field(default=None, description="Only where the server has providers.")
 
 
 class KeyBody(BaseModel):
@@ -362,6 +370,7 @@ class DecisionUsageBody(BaseModel):
     limits: Limits
     remaining: Remaining
     estimated_cost_this_month: Cost
+    providers: ProvidersSpentBody | None = Field(default=None, description="Only where the server has providers.")
 
 
 class CreateKeyBody(BaseModel):

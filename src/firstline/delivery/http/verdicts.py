@@ -1,8 +1,9 @@
 """What both contracts answer of a verdict, and how it is counted."""
 
-from typing import Any
+from typing import Any, Final
 
 from firstline.adapters.telemetry import Metrics
+from firstline.bootstrap import App
 from firstline.core.completion import Outcome
 from firstline.core.identity import TICKET
 from firstline.core.taxonomy import Contract
@@ -11,6 +12,8 @@ from firstline.delivery.http.schemas import AskingFields
 from firstline.usecases.records import reason_to_data
 from firstline.usecases.second_opinion import AS_SET, Asks
 from firstline.usecases.verdict_store import Triaged
+
+MICROS: Final = 1_000_000
 
 
 def shared_members(done: Triaged) -> dict[str, Any]:
@@ -43,6 +46,22 @@ def provider_of(verdict: Verdict) -> str:
     if asked.provider is not None:
         return asked.provider
     return "timeout" if asked.outcome is Outcome.TIMEOUT else "failed"
+
+
+async def spent_member(app: App, account_id: str) -> dict[str, Any]:
+    """What providers have cost an account, for the answers on usage; nothing where there are none.
+
+    Raises: StorageUnavailable.
+    """
+    if not app.asking.configured:
+        return {}
+    spent = await app.spending.spent(account_id)
+    return {
+        "providers": {
+            "spent_today_usd": spent.today_micros / MICROS,
+            "spent_this_month_usd": spent.month_micros / MICROS,
+        }
+    }
 
 
 def count(metrics: Metrics, contract: Contract, verdict: Verdict, *, known: frozenset[str]) -> None:
