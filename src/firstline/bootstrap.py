@@ -3,15 +3,12 @@
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, Any, Final
-
-import orjson
 
 from firstline.adapters.local_model import LocalModel, load_local_model
 from firstline.adapters.memory_limiter import MemoryLimiter
@@ -26,11 +23,12 @@ from firstline.adapters.sql.store_probe import StoreProbe
 from firstline.adapters.system import SystemClock, SystemIdentities, return_memory
 from firstline.adapters.telemetry import Metrics, fault_fields, open_log
 from firstline.adapters.trainer import ProcessTrainer
+from firstline.background import keep_versions, prune, store_spend, store_spend_now, watch_rules
 from firstline.bootstrap_asking import ask_policy_of, build_asking
 from firstline.core.policy import Policy
 from firstline.core.rules import RuleBook
 from firstline.ports.clock import Clock, Identities
-from firstline.ports.journal import Journal, JournalUnavailable, Record
+from firstline.ports.journal import Journal
 from firstline.ports.limiter import Limiter
 from firstline.ports.storage import EmailTaken, Storage, StorageUnavailable
 from firstline.ports.trainer import Trainer
@@ -47,10 +45,6 @@ from firstline.usecases.spending import Spending
 from firstline.usecases.tickets import Triage
 
 DATABASE_NAME: Final = "firstline.db"
-RELOAD_S: Final = 1.0
-PRUNE_S: Final = 3_600.0
-SPEND_S: Final = 1.0
-"""How long what providers cost may wait to be stored, where no verdict takes it along."""
 
 
 class CannotStart(Exception):
@@ -202,11 +196,11 @@ def build(settings: Settings) -> App:
         writer.start()
         if development:
             await _ensure_demo_accounts(app.accounts)
-        await _keep_versions(app)
+        await keep_versions(app)
         await asyncio.to_thread(app.asking.warm)
-        background.append(asyncio.create_task(_watch_rules(app)))
-        background.append(asyncio.create_task(_prune(app)))
-        background.append(asyncio.create_task(_store_spend(app, writer)))
+        background.append(asyncio.create_task(watch_rules(app)))
+        background.append(asyncio.create_task(prune(app)))
+        background.append(asyncio.create_task(store_spend(app, writer)))
         return_memory()
 
     async def close() -> None:
@@ -218,7 +212,7 @@ def build(settings: Settings) -> App:
         await app.asking.close()
         await app.triage.close()
         await app.categories.in_force.close()
-        await _store_spend_now(app, writer)
+        await store_spend_now(app, writer)
         await writer.close()
         database.dispose()
         lock.close()
@@ -350,63 +344,3 @@ async def _ensure_demo_accounts(accounts: Accounts) -> None:
     for account in (ANONYMOUS, *DEMO_ACCOUNTS.values()):
         with contextlib.suppress(EmailTaken):
             await accounts.storage.add_account(account, None, accounts.entry("system", "account.create", account.id))
-
-
-async def _keep_versions(app: App) -> None:
-    """Keep what is in force by its content hash, and say in the audit trail when it is not what was."""
-    book, policy = app.triage.rules, app.triage.policy
-    settings = app.settings.model_dump_json()  # secrets are masked
-    versions = {
-        "rules": (book.content_hash, orjson.dumps([repr(rule) for rule in book.rules]).decode()),
-        "policy": (policy.content_hash, repr(policy)),
-        "settings": (hashlib.sha256(settings.encode()).hexdigest(), settings),
-    }
-    for kind, (content_hash, body) in versions.items():
-        audit = app.accounts.entry("system", f"{kind}.change", None, target=content_hash)
-        await app.storage.keep_version(kind, content_hash, body, audit=audit)
-
-
-async def _watch_rules(app: App) -> None:
-    """Read the own packs again every second; a bad one is said once and the last good one stays."""
-    if app.rules.read_own is None:
-        return
-    said: str | None = None
-    while True:
-        await asyncio.sleep(RELOAD_S)
-        book = await asyncio.to_thread(app.rules.reload)
-        if book is not None:
-            app.triage.rules = book
-            app.metrics.rule_reloads.labels("ok").inc()
-            app.metrics.build.info({"model": app.triage.model, "rules": book.content_hash[:16]})
-            app.log.info("rules_reloaded", rules=book.content_hash[:16], count=len(book.rules))
-            with contextlib.suppress(StorageUnavailable):
-                await _keep_versions(app)
-        if app.rules.problem != said:
-            said = app.rules.problem
-            if said:
-                app.metrics.rule_reloads.labels("invalid").inc()
-                app.log.error("rules_invalid", problem=said)
-
-
-async def _store_spend(app: App, journal: Journal) -> None:
-    while True:
-        await asyncio.sleep(SPEND_S)
-        await _store_spend_now(app, journal)
-
-
-async def _store_spend_now(app: App, journal: Journal) -> None:
-    """Store what providers have cost and no verdict has taken along: calls that were lost, or came late."""
-    spend = app.spending.take_all()
-    if not spend:
-        return
-    try:
-        await journal.append(Record(spend=spend))
-    except JournalUnavailable:  # until the store is back
-        app.spending.give_back(spend)
-
-
-async def _prune(app: App) -> None:
-    while True:
-        with contextlib.suppress(StorageUnavailable):
-            await app.storage.prune(now_us=app.clock.now_us())
-        await asyncio.sleep(PRUNE_S)

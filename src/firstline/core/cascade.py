@@ -4,15 +4,13 @@
 evidence it gives the stored verdict again, exactly.
 """
 
-from collections.abc import Mapping
 from typing import Final
 
 from firstline.core.actions import recommended_action
-from firstline.core.asking import AskPolicy
 from firstline.core.churn import churn_risk
-from firstline.core.completion import Asked, Completion, Mode, Outcome
+from firstline.core.completion import Asked, Completion
 from firstline.core.confidence import score
-from firstline.core.doubt import doubt, doubted
+from firstline.core.fusion import choose_category, foremost
 from firstline.core.message import Facts
 from firstline.core.policy import (
     DECISION_PRIORITY,
@@ -25,6 +23,7 @@ from firstline.core.policy import (
     Policy,
     floor_of,
 )
+from firstline.core.reasons import asked_reason, reasons_of
 from firstline.core.rules import Match
 from firstline.core.taxonomy import (
     DECISION_RANK,
@@ -38,7 +37,7 @@ from firstline.core.taxonomy import (
     higher_decision,
     higher_priority,
 )
-from firstline.core.verdict import Abstention, Evidence, Prediction, Reason, Source, Verdict
+from firstline.core.verdict import Evidence, Prediction, Reason, Source, Verdict
 
 SIGNAL_PROBABILITY: Final = 0.5
 """A local prediction of a legal matter, of churn, of a complaint, or of a category other than the fallback counts from
@@ -52,27 +51,6 @@ _SELDOM_NAMED: Final = frozenset({Signal.SAFETY, Signal.SECURITY, Signal.OUTAGE}
 _FAINT: Final = 0.3
 """A signal less probable than this does not keep spam from being ignored."""
 
-_ABSTAINED: Final = {
-    Abstention.UNSUPPORTED_LANGUAGE: "The message is in a language that the local model does not know.",
-    Abstention.NO_WORDS: "The local model knows no word of the message.",
-    Abstention.NONE_OF_THESE: "The message seems to belong to none of the account's categories.",
-}
-_KNOWS_NOTHING: Final = frozenset({Abstention.UNSUPPORTED_LANGUAGE, Abstention.NO_WORDS})
-_LEAST_CHANCE: Final = 1e-6
-"""However sure the local model is, it leaves a category this much."""
-
-_ASKED: Final = {
-    Outcome.TIMEOUT: (
-        "provider_timeout",
-        "No provider answered by the deadline, so the local answer stands; a late answer adds a revision.",
-    ),
-    Outcome.FAILED: ("provider_failed", "Providers were asked and gave no valid answer, so the local one stands."),
-    Outcome.UNAVAILABLE: (
-        "provider_unavailable",
-        "No provider can be asked at the moment, so the local answer stands.",
-    ),
-    Outcome.BUDGET: ("provider_budget", "The budget for providers is spent, so the local answer stands."),
-}
 _STEP_UP: Final = {
     Decision.IGNORE: Decision.STANDARD_RESPONSE,
     Decision.STANDARD_RESPONSE: Decision.PRIORITY_RESPONSE,
@@ -103,7 +81,7 @@ def settle(
     completion = asked.completion if asked else None
     signals = frozenset(match.signal for match in matches if match.signal is not None)
     suspected = _suspected(prediction, signals, policy)
-    category, probability, held_back = _category(prediction, completion, policy)
+    category, probability, held_back = choose_category(prediction, completion, policy)
     ruled = [match.then.category for match in matches if match.then.category]
     if ruled:
         category, held_back = ruled[-1], None
@@ -130,13 +108,13 @@ def settle(
         churn_opinion=_churn_opinion(prediction, completion),
         provider_failed=asked is not None and asked.failed,
     )
-    reasons = _reasons(facts, matches, signals | suspected.keys(), prediction, noise)
+    reasons = reasons_of(facts, matches, signals | suspected.keys(), prediction, noise)
     reasons += [
         Reason("second_line", f"The local model suspects {signal} with probability {chance:.2f}; no rule found it.")
         for signal, chance in suspected.items()
     ]
     if asked is not None:
-        reasons.append(_asked_reason(asked))
+        reasons.append(asked_reason(asked))
     needs_review = bool(suspected.keys() & _WATCHED) and noise is None
     if confidence < policy.low_confidence:
         decision = _STEP_UP.get(decision, decision)
@@ -178,29 +156,13 @@ def settle(
             thresholds={
                 "low_confidence": policy.low_confidence,
                 "review_probability": policy.review_probability,
-                "category": policy.threshold_of(*_foremost(prediction)),
+                "category": policy.threshold_of(*foremost(prediction)),
             },
             policy=policy_hash or policy.content_hash,
             rules=rules_hash,
             asked=asked,
         ),
     )
-
-
-def wants_provider(verdict: Verdict, asking: AskPolicy) -> bool:
-    """Whether a verdict of rules and local model is worth a provider's opinion.
-
-    A terminal rule has decided, and what is ignored (spam, noise) needs no second opinion.
-    """
-    if asking.mode is Mode.NEVER or verdict.source is not Source.LOCAL or verdict.decision is Decision.IGNORE:
-        return False
-    return asking.mode is Mode.ALWAYS or assurance_of(verdict) < asking.threshold
-
-
-def assurance_of(verdict: Verdict) -> float:
-    """How sure the local answer is of its category, 0–1, as `core.doubt` has it; 0 when the model has no opinion."""
-    prediction = verdict.evidence.prediction if verdict.evidence else None
-    return 0.0 if prediction is None else 1.0 - doubt(prediction, support=prediction.support)
 
 
 def emergency_verdict() -> Verdict:
@@ -221,55 +183,6 @@ def emergency_verdict() -> Verdict:
     )
 
 
-def _foremost(prediction: Prediction | None) -> tuple[str, str | None]:
-    return (prediction.best[0], prediction.language) if prediction else (FALLBACK_CATEGORY, None)
-
-
-def _category(
-    prediction: Prediction | None, completion: Completion | None, policy: Policy
-) -> tuple[str, float, Reason | None]:
-    """The category that is answered, its probability, and why it is the fallback instead of the likeliest."""
-    chances = _category_chances(prediction, completion, policy)
-    if not chances:
-        return FALLBACK_CATEGORY, 0.0, None
-    name = max(chances, key=chances.__getitem__)
-    probability = chances[name]
-    threshold = policy.threshold_of(name, prediction.language if prediction else None)
-    if completion is None and prediction is not None and prediction.abstained is not None:
-        reason = Reason("abstained", _ABSTAINED[prediction.abstained])
-    elif probability < threshold:
-        reason = Reason("threshold", f"{name} has probability {probability:.2f}, under its threshold of {threshold:g}.")
-    else:
-        return name, probability, None
-    return FALLBACK_CATEGORY, chances.get(FALLBACK_CATEGORY, 0.0), reason
-
-
-def _category_chances(
-    prediction: Prediction | None, completion: Completion | None, policy: Policy
-) -> Mapping[str, float]:
-    """Probabilities by category after everybody has been heard.
-
-    A provider is taken to be right with the policy's `provider_accuracy`, else to name any other category, whatever
-    the local model thinks: Bayes' rule then weighs both. Where the local model knows nothing of a message, all
-    categories are as likely before.
-    """
-    if completion is None:
-        return prediction.probabilities if prediction else {}
-    names = [category.name for category in policy.categories]
-    if prediction is None or not prediction.probabilities or prediction.abstained in _KNOWS_NOTHING:
-        local = dict.fromkeys(names, 1.0 / len(names))
-    else:
-        local = doubted(prediction, doubt(prediction, support=prediction.support))
-    otherwise = (1.0 - policy.provider_accuracy) / max(len(names) - 1, 1)
-    weights = {
-        name: max(local.get(name, 0.0), _LEAST_CHANCE)
-        * (policy.provider_accuracy if name == completion.category else otherwise)
-        for name in names
-    }
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()}
-
-
 def _churn_opinion(prediction: Prediction | None, completion: Completion | None) -> float | None:
     if completion is not None:
         return completion.churn_risk
@@ -286,14 +199,6 @@ def _source(*, terminal: bool, completion: Completion | None) -> Source:
     if terminal:
         return Source.RULE
     return Source.LOCAL if completion is None else Source.PROVIDER
-
-
-def _asked_reason(asked: Asked) -> Reason:
-    completion = asked.completion
-    if completion is None:
-        return Reason(_ASKED[asked.outcome][0], _ASKED[asked.outcome][1])
-    text = f"{asked.provider} ({asked.model}) says {completion.category}"
-    return Reason("provider", f"{text}: {completion.reason}" if completion.reason else f"{text}.")
 
 
 def _suspected(prediction: Prediction | None, signals: frozenset[Signal], policy: Policy) -> dict[Signal, float]:
@@ -375,39 +280,3 @@ def _priority(facts: Facts, category: str, decision: Decision, floor: Floor, pol
     if facts.contract is Contract.CLASSIFIER:
         return higher_priority(policy.priority_of(category), floor.priority)
     return higher_priority(DECISION_PRIORITY[decision], floor.priority)
-
-
-def _reasons(
-    facts: Facts,
-    matches: tuple[Match, ...],
-    signals: frozenset[Signal],
-    prediction: Prediction | None,
-    noise: str | None,
-) -> list[Reason]:
-    reasons = [
-        Reason(
-            "rule",
-            f"Rule {match.rule} matched" + (f": {match.signal}." if match.signal else "."),
-            rule=match.rule,
-            spans=match.spans,
-        )
-        for match in matches
-    ]
-    if prediction is not None:
-        category, probability = prediction.best
-        reasons.append(
-            Reason(
-                "model",
-                f"The local model {prediction.model} says {category} with probability {probability:.2f}.",
-            )
-        )
-    if noise == "model":
-        reasons.append(Reason("spam", "The local model takes it for spam, and nothing else was found in it."))
-    if noise == "short":
-        reasons.append(Reason("short", f"Under {SHORT_LENGTH} characters and nothing in it says what it wants."))
-    if signals & _UNHAPPY:
-        if facts.plan in PAYING_PLANS:
-            reasons.append(Reason("plan", f"The customer pays: {facts.plan}."))
-        if facts.history_count >= 3:
-            reasons.append(Reason("history", f"{facts.history_count} earlier messages strengthen the complaint."))
-    return reasons

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from firstline.core.cascade import settle, wants_provider
+from firstline.core.cascade import settle
 from firstline.core.completion import Asked, Mode, Outcome
+from firstline.core.fusion import wants_provider
 from firstline.core.message import Message
 from firstline.core.verdict import Reason, Verdict
 from firstline.usecases.access import Caller
