@@ -7,7 +7,7 @@ from typing import Any, Final
 from firstline.adapters.llm.prices import prices_of
 from firstline.adapters.llm.registry import PROVIDERS, open_provider
 from firstline.core.asking import AskPolicy
-from firstline.core.breaker import BreakerPolicy
+from firstline.core.breaker import BreakerPolicy, Phase
 from firstline.core.prices import Prices
 from firstline.ports.clock import Clock
 from firstline.ports.provider import Provider, Tokens
@@ -17,6 +17,9 @@ from firstline.usecases.asking import Asking
 from firstline.usecases.completions import Completions
 from firstline.usecases.guarded_provider import GuardedProvider, Watcher
 from firstline.usecases.spending import Spending
+
+PUBLISHED: Final = ("gemini", "openai")
+"""Providers of the published contract, which its metrics show whether they are configured or not."""
 
 MAX_MODELS: Final = 8
 """Of one provider: each is a label of metrics and has a breaker of its own."""
@@ -104,6 +107,9 @@ def build_asking(
             known = prices_of(one.name, model, overrides=overrides)
             if known is not None:
                 prices[one.name, model] = known
+    for name in PUBLISHED:
+        if all(one.name != name for one in guarded):
+            watcher.phase(name, "", Phase.CLOSED)
     spending = Spending(storage, clock=clock, cost_of=_CostOf(prices))
     asking = Asking(
         guarded,

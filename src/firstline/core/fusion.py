@@ -26,11 +26,14 @@ _LEAST_CHANCE: Final = 1e-6
 def wants_provider(verdict: Verdict, asking: AskPolicy) -> bool:
     """Whether a verdict of rules and local model is worth a provider's opinion.
 
-    A terminal rule has decided, and what is ignored (spam, noise) needs no second opinion.
+    A terminal rule has decided, and what is ignored (spam, noise) needs no second opinion. Whatever a person would
+    have to look at because its probability is low is worth one.
     """
     if asking.mode is Mode.NEVER or verdict.source is not Source.LOCAL or verdict.decision is Decision.IGNORE:
         return False
-    return asking.mode is Mode.ALWAYS or assurance_of(verdict) < asking.threshold
+    if asking.mode is Mode.ALWAYS or assurance_of(verdict) < asking.threshold:
+        return True
+    return verdict.evidence is not None and verdict.probability < verdict.evidence.thresholds["review_probability"]
 
 
 def assurance_of(verdict: Verdict) -> float:
