@@ -727,6 +727,21 @@ def test_connecting_hangs_and_recovers(fake: FakeProvider, client: httpx.Client)
     assert post(client, fake, profile="lonely").status_code == 200
 
 
+def test_connection_that_was_busy_when_connecting_began_to_hang_is_not_used_again(fake: FakeProvider) -> None:
+    fake.script(Fault.HANG, profile="lonely")
+    with (
+        httpx.Client(timeout=httpx.Timeout(None, connect=0.2), trust_env=False) as client,
+        ThreadPoolExecutor(1) as one,
+    ):
+        asked = one.submit(post, client, fake, profile="lonely")
+        fake.wait_for(1, profile="lonely")
+        fake.script(Fault.HANG_CONNECT, profile="lonely")
+        fake.release()
+        assert asked.result().status_code == 200
+        with pytest.raises(httpx.ConnectTimeout):
+            post(client, fake, profile="lonely")
+
+
 def test_fault_of_the_port_needs_a_port_of_its_own(fake: FakeProvider) -> None:
     for fault in PORT_FAULTS:
         with pytest.raises(ValueError, match="port"):

@@ -156,11 +156,6 @@ class Connection(asyncio.Protocol):
 
     # What the server calls.
 
-    @property
-    def busy(self) -> bool:
-        """Is an answer owed?"""
-        return self._current is not None
-
     def send(self, sending: Sending, *, after_s: float = 0.0) -> None:
         """Send the answer to the current request."""
         if after_s > 0:
@@ -184,6 +179,13 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """End the connection in the usual way, as soon as what was written is gone."""
         self._transport.close()
+
+    def close_when_answered(self) -> None:
+        """End the connection after the answer that is owed, at once where none is."""
+        if self._current is None:
+            self.close()
+        else:
+            self._current.keep_alive = False
 
     # How an answer goes out.
 

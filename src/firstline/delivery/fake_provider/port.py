@@ -55,11 +55,10 @@ class Port:
             connection.reset()
 
     def fill(self) -> None:
-        """Listen without ever accepting, the queue full, so that connecting hangs. Idle connections are closed."""
+        """Listen without ever accepting, the queue full, so that connecting hangs. Answers owed are the last."""
         self.shut()
         for connection in tuple(self.connections):
-            if not connection.busy:
-                connection.close()
+            connection.close_when_answered()
         sock = self._bound()
         sock.listen(0)
         self._full.append(sock)
