@@ -8,7 +8,7 @@ DATA ?= training/data
 URL ?= http://127.0.0.1:8000
 
 help: ## show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(VENV)/.serve: requirements.lock pyproject.toml tools/setup.sh
 	@PYTHON="$(PYTHON)" tools/setup.sh $(VENV) requirements.lock
@@ -48,6 +48,9 @@ fmt: $(VENV)/.dev ## format and fix what can be fixed
 bench: $(VENV)/.dev ## CPU per request and latency, as ratios of one run
 	@$(BIN)/python -m bench
 
+bench-providers: $(VENV)/.dev ## what providers cost, and what callers see when one fails
+	@$(BIN)/python -m bench provider-cost provider-faults
+
 smoke: $(VENV)/.serve ## make the published calls against URL and print what differs
 	@$(BIN)/python tools/smoke.py $(URL)
 
@@ -67,7 +70,7 @@ eval: $(VENV)/.serve ## accuracy of model and rules on the held-out text
 	@$(BIN)/python evaluation/evaluate.py
 
 nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests and benchmarks
-	@$(BIN)/python -m pytest -q -m "slow" && $(MAKE) bench
+	@$(BIN)/python -m pytest -q -m "slow" && $(MAKE) bench bench-providers
 
 lock: ## write the lock files anew (needs uv)
 	@tools/lock.sh

@@ -11,7 +11,7 @@ from typing import Final
 
 from rich.console import Console
 
-from bench import bulk, cost, latency, local, memory, redaction
+from bench import bulk, cost, latency, local, memory, provider_cost, provider_faults, redaction
 from bench.cores import Cores
 
 _PARTS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
@@ -23,15 +23,26 @@ _PARTS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
     "redaction": redaction.run,
     "bulk": bulk.run,
 }
+_PROVIDERS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
+    "provider-cost": provider_cost.run,
+    "provider-faults": provider_faults.run,
+}
+"""Run when they are named: they install a gateway and take a quarter of an hour."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure and print; 0 unless something could not run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(_PARTS)}; all of them by default")
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"any of {', '.join(_PARTS)}, all of which are run by default, or of {', '.join(_PROVIDERS)}",
+    )
     parser.add_argument("--quick", action="store_true", help="a short run, for a first impression")
     options = parser.parse_args(arguments)
-    unknown = [part for part in options.parts if part not in _PARTS]
+    known = {**_PARTS, **_PROVIDERS}
+    unknown = [part for part in options.parts if part not in known]
     if unknown:
         parser.error(f"no part is called {unknown[0]}")
     console = Console(width=125, highlight=False, soft_wrap=False)
@@ -44,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     began = time.monotonic()
     for part in options.parts or _PARTS:
         try:
-            _PARTS[part](console, cores, options.quick)
+            known[part](console, cores, options.quick)
         except (RuntimeError, OSError) as error:
             console.print(f"{part} could not run: {error}")
             return 1

@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from firstline.settings import load_settings
 START_S: Final = 60.0
 DECISION_KEYS: Final = 40
 """The largest decision plan allows 1,000 requests a minute, so the load is spread over accounts."""
+
+_ONE_DATABASE: Final = threading.Lock()
+"""Migrations keep state of the process; servers side by side make their databases one after the other."""
 
 _SOURCE: Final = Path(__file__).with_name("fsync_delay.c")
 
@@ -56,29 +60,42 @@ class Firstline:
 @contextmanager
 def bare(kind: str, *, cores: Sequence[int]) -> Iterator[Server]:
     """A bare server of `bench.bare`."""
-    port = _free_port()
-    with _running([sys.executable, "-m", "bench.bare", kind, str(port)], port, cores=cores) as server:
+    port = free_port()
+    with running([sys.executable, "-m", "bench.bare", kind, str(port)], port, cores=cores) as server:
         yield server
 
 
 @contextmanager
-def firstline(*, cores: Sequence[int], fsync_library: Path | None = None) -> Iterator[Firstline]:
-    """firstline on a fresh data folder, with everything on and its access log thrown away."""
+def firstline(
+    *,
+    cores: Sequence[int],
+    fsync_library: Path | None = None,
+    more: Mapping[str, str] | None = None,
+    module: str = "bench.serve",
+) -> Iterator[Firstline]:
+    """firstline on a fresh data folder, with everything on and its access log thrown away.
+
+    Args:
+        more: further variables of its environment.
+        module: what is run.
+    """
     folder = Path(tempfile.mkdtemp(prefix="firstline-bench-"))
-    port = _free_port()
+    port = free_port()
     environment = {
         "FIRSTLINE_DATA_DIR": str(folder),
         "RATE_LIMIT_HOURLY": str(10**9),
         "RATE_LIMIT_DAILY": str(10**9),
         "FIRSTLINE_HOST": "127.0.0.1",
         "FIRSTLINE_PORT": str(port),
+        **(more or {}),
     }
     if fsync_library is not None:
         environment["LD_PRELOAD"] = str(fsync_library)
     try:
-        keys = asyncio.run(_keys(folder))
-        command = [sys.executable, "-m", "bench.serve"]
-        with _running(command, port, cores=cores, environment=environment) as server:
+        with _ONE_DATABASE:
+            keys = asyncio.run(_keys(folder))
+        command = [sys.executable, "-m", module]
+        with running(command, port, cores=cores, environment=environment) as server:
             yield Firstline(server, keys[0], keys[1], keys[2:])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -134,9 +151,15 @@ async def _keys(folder: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def _running(
-    command: Sequence[str], port: int, *, cores: Sequence[int], environment: dict[str, str] | None = None
+def running(
+    command: Sequence[str], port: int, *, cores: Sequence[int], environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
+    """A process that listens on a port, on some cores; ended with the block.
+
+    Args:
+        environment: further variables; with any, what it writes is thrown away.
+    Raises: RuntimeError if it stops, or does not listen in time.
+    """
     if cores and shutil.which("taskset"):
         command = ["taskset", "-c", ",".join(map(str, cores)), *command]
     with tempfile.TemporaryFile() as errors, Path(os.devnull).open("wb") as nowhere:
@@ -169,7 +192,8 @@ def _wait_for(process: "subprocess.Popen[bytes]", port: int) -> None:
     raise RuntimeError("a server did not listen in time")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

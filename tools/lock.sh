@@ -9,3 +9,5 @@ lock pyproject.toml --extra parquet --group dev -c requirements.lock -o requirem
 # PyTorch is installed by itself: its builds differ by machine, and the training needs no particular one.
 lock pyproject.toml --group train --override training/without-torch.txt -c requirements.lock -o requirements-train.lock
 lock --group build -c requirements-dev.lock -o requirements-build.lock
+# The gateway that firstline is measured beside has an environment of its own.
+lock bench/litellm/requirements.in -o bench/litellm/requirements.lock
