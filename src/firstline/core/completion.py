@@ -1,32 +1,36 @@
 """What a language model has answered: parsed, bounded, and never trusted further than that.
 
-A completion is data from outside. Its category must be one of the account's, its levels must be known, its texts are
-bounded and hold no link, markup or control character. Whatever does not fit is a failure of that provider, of a kind
-that is counted, and nothing of it goes on.
+A completion is data from outside. Its category must be one of the account's and its levels must be known; whatever
+does not fit is a failure of that provider, of a kind that is counted, and nothing of it goes on. Its texts are shown
+when they are fit to be (`shown_text`), and withheld when they are not.
 """
 
 import json
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any, Final, NoReturn
 
+from firstline.core.leaks import repeated
+from firstline.core.shown_text import MAX_ACTION as MAX_ACTION
+from firstline.core.shown_text import MAX_REASON as MAX_REASON
+from firstline.core.shown_text import shown_action, shown_reason
 from firstline.core.taxonomy import LANGUAGES, Decision, Priority
 
 MAX_ANSWER: Final = 20_000
 """Characters of an answer that are read at all."""
 
-MAX_ACTION: Final = 500
-MAX_REASON: Final = 300
-LEAK_LENGTH: Final = 40
-"""So many characters in a row of what a model was told are taken for a leak of the instructions."""
+LEAK: Final = 60
+"""Letters of the instructions in a row with which an answer is refused: the model no longer does what it was told."""
 
-_UNSAFE: Final = re.compile(
-    r"https?:|www\.|://|<[a-zA-Z/!]|\]\(|[\w.+-]@[\w-]|\bjavascript:|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]",
-    re.IGNORECASE,
-)
+LEAK_ALTOGETHER: Final = 120
+"""Letters of the instructions in several runs with which it is refused."""
+
+ECHO: Final = 24
+"""Letters in a row with which texts are withheld; models in good health repeat a phrase now and then."""
+
+ECHO_ALTOGETHER: Final = 50
+"""Letters in several runs with which they are."""
 
 
 class FailureKind(StrEnum):
@@ -154,7 +158,8 @@ def parse_completion(text: str, *, categories: Collection[str], instructions: st
     Args:
         text: what the model wrote: one JSON object, alone or in one code fence.
         categories: of the account; the answered one must be among them.
-        instructions: what the model was told; an answer that repeats `LEAK_LENGTH` characters of it is refused.
+        instructions: what the model was told; an answer that repeats `LEAK` letters of it is refused, and one that
+            repeats `ECHO` loses its texts.
     Raises: CompletionInvalid with the kind of the fault.
     """
     if len(text) > MAX_ANSWER:
@@ -174,18 +179,21 @@ def parse_completion(text: str, *, categories: Collection[str], instructions: st
     if isinstance(churn_risk, bool) or not isinstance(churn_risk, int | float) or not 0 <= churn_risk <= 1:
         raise CompletionInvalid(FailureKind.BAD_SCHEMA)
     action, reason = _string(data, "action"), _string(data, "reason")
-    if instructions and _repeats(f"{action}\n{reason}", instructions):
+    longest, altogether = repeated(f"{action[: 2 * MAX_ACTION]}\n{reason[: 2 * MAX_REASON]}", instructions)
+    if longest >= LEAK or altogether >= LEAK_ALTOGETHER:
         raise CompletionInvalid(FailureKind.LEAK)
     language = _string(data, "language").strip().lower()[:2]
-    return Completion(
+    completion = Completion(
         category=category,
         priority=priority,
         decision=decision,
         churn_risk=round(float(churn_risk), 2),
         language=language if language in LANGUAGES else None,
-        action=_fit(action, MAX_ACTION),
-        reason=_fit(reason, MAX_REASON),
+        # Nobody is asked about a message that is ignored, so a step that goes with that verdict never fits.
+        action=shown_action(action) if decision is not Decision.IGNORE else "",
+        reason=shown_reason(reason),
     )
+    return completion if longest < ECHO and altogether < ECHO_ALTOGETHER else completion.without_texts()
 
 
 def _object(text: str) -> Mapping[str, Any]:
@@ -222,26 +230,3 @@ def _unfenced(text: str) -> str:
     if text.startswith("```") and text.endswith("```") and len(text) > 6:
         return text[3:-3].removeprefix("json").strip()
     return text
-
-
-def _fit(text: str, most: int) -> str:
-    """A text fit to be shown, or nothing: no link, address, markup, control or invisible character, no surrogate."""
-    flat = " ".join(text.split())
-    if not flat or _UNSAFE.search(flat) or not flat.isprintable():
-        return ""
-    return flat if len(flat) <= most else flat[: most - 1].rstrip() + "…"
-
-
-def _repeats(text: str, instructions: str) -> bool:
-    """Whether a run of the instructions stands in the text, however it is spaced and cased."""
-    folded, told = _letters(text), _told(instructions)
-    return any(folded[start : start + LEAK_LENGTH] in told for start in range(0, len(folded) - LEAK_LENGTH + 1, 8))
-
-
-@lru_cache(maxsize=256)
-def _told(instructions: str) -> str:
-    return _letters(instructions)
-
-
-def _letters(text: str) -> str:
-    return "".join(character for character in text.casefold() if character.isalnum())

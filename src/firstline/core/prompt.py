@@ -23,9 +23,14 @@ MAX_HISTORY_LENGTH: Final = 400
 MAX_DESCRIPTION_SHOWN: Final = 200
 
 _INVISIBLE: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e0fff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]|[\u200c\u200d]{2,}"
 )
+"""What carries letters that nobody sees; single joiners belong to some scripts and to emoji."""
+
+_TOKENS: Final = re.compile(r"<|\[(?=/?[A-Z_]{3,24}\])")
+"""How the special tokens of chat templates begin, such as `<|im_start|>` and `[INST]`. Some servers read them as turns
+wherever they stand, so they are written as JSON escapes. Placeholders end in a digit and stay."""
 
 _DEFAULT_MEANINGS: Final = {
     "Network Issue": "connections, VPN, Wi-Fi, sites or services that cannot be reached",
@@ -80,7 +85,7 @@ def instructions(taxonomy: Sequence[Category], categories: CategorySet | None = 
 
 
 def document(message: Message, *, mask: Callable[[str], str]) -> str:
-    """The message as a model sees it: masked, bounded, without what a reader cannot see.
+    """The message as a model sees it: one JSON object, masked, bounded, without what a reader cannot see.
 
     Args:
         mask: takes personal data out of a text.
@@ -95,7 +100,7 @@ def document(message: Message, *, mask: Callable[[str], str]) -> str:
             for entry in message.history[-MAX_HISTORY_SHOWN:]
         ]
         shown["history_count"] = len(message.history)
-    return json.dumps(shown, ensure_ascii=False)
+    return _TOKENS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(shown, ensure_ascii=False))
 
 
 def _visible(text: str) -> str:
