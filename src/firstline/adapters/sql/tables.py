@@ -17,7 +17,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD_REVISION: Final = "0003"
+HEAD_REVISION: Final = "0008"
 
 metadata: Final = MetaData(
     naming_convention={
