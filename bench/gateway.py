@@ -48,19 +48,24 @@ def environment() -> Path:
 
 def versions(folder: Path) -> str:
     """Of LiteLLM and what serves it."""
-    script = 'from importlib.metadata import version as v; print(f\'LiteLLM {v("litellm")}, uvicorn {v("uvicorn")}\')'
-    return subprocess.run([_python(folder), "-c", script], capture_output=True, check=True, text=True).stdout.strip()
+    script = "from importlib.metadata import version; print(version('litellm'), version('uvicorn'))"
+    found = subprocess.run([_python(folder), "-c", script], capture_output=True, check=True, text=True).stdout.split()
+    return f"LiteLLM {found[0]} on uvicorn {found[1]}"
 
 
 @contextmanager
-def proxy(folder: Path, upstream: Fake, *, cores: Sequence[int]) -> Iterator[Server]:
-    """The proxy with one worker in front of the fake's OpenAI."""
+def proxy(folder: Path, upstream: Fake, *, cores: Sequence[int], key: str) -> Iterator[Server]:
+    """The proxy with one worker in front of the fake's OpenAI.
+
+    Args:
+        key: that it asks of its callers; it refuses to start without one.
+    """
     port = free_port()
     command = [
         *(str(folder / "bin" / "litellm"), "--config", str(_CONFIG), "--host", "127.0.0.1", "--port", str(port)),
         *("--num_workers", "1", "--telemetry", "False"),
     ]
-    more = {"BENCH_FAKE_URL": upstream.fallback_url, "BENCH_FAKE_KEY": "fake", **_QUIET}
+    more = {"BENCH_FAKE_URL": upstream.fallback_url, "BENCH_FAKE_KEY": "fake", "LITELLM_MASTER_KEY": key, **_QUIET}
     with running(command, port, cores=cores, environment=more) as server:
         yield server
 

@@ -1,5 +1,6 @@
 """CPU of a classify that a provider answers, everything on, beside one that none is asked for and beside LiteLLM."""
 
+import secrets
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -40,15 +41,16 @@ class _Case:
 
 def run(console: Console, cores: Cores, quick: bool) -> None:
     """Measure and print the table."""
+    key = f"sk-{secrets.token_hex(32)}"
     rounds, count = (3, 300) if quick else (5, 1_500)
     environment = gateway.environment()
-    console.print(f"{gateway.versions(environment)}, one worker, no key, no database")
+    console.print(f"{gateway.versions(environment)}, one worker, its master key, no database")
     with ExitStack() as stack:
         upstream = stack.enter_context(fake(cores=cores.loading, latency_s=FAKE_LATENCY_S))
         more = {**upstream.environment(primary=False), "FIRSTLINE_AI_MODE": "always"}
         one_core = cores.serving[:1]
         ours = stack.enter_context(servers.firstline(cores=one_core, more=more))
-        theirs = stack.enter_context(gateway.proxy(environment, upstream, cores=one_core))
+        theirs = stack.enter_context(gateway.proxy(environment, upstream, cores=one_core, key=key))
         workers = stack.enter_context(cores.workers(1))
 
         def classify(texts: list[str], mode: str) -> list[bytes]:
@@ -63,7 +65,7 @@ def run(console: Console, cores: Cores, quick: bool) -> None:
             _Case(
                 _LITELLM,
                 theirs,
-                lambda texts: [post("/v1/chat/completions", orjson.dumps(chat_body(text))) for text in texts],
+                lambda texts: [post("/v1/chat/completions", orjson.dumps(chat_body(text)), key=key) for text in texts],
             ),
         ]
         for number in range(rounds + 1):
