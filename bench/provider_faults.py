@@ -164,7 +164,6 @@ def _print(
 def _print_plain(
     console: Console,
     rows: Sequence[tuple[Fault, _Row, list[Answer] | None]],
-    alone: Sequence[Sequence[Answer]],
     seconds: float,
 ) -> None:
     table = Table(
