@@ -48,7 +48,7 @@ def test_the_guide_to_thresholds_works_as_pasted(server: Served) -> None:
     assert removed["thresholds"] == []
 
 
-def exports_of(guide: str, fake_url: str) -> dict[str, str]:
+def exports_of(guide: str, fake_url: str) -> dict[str, Any]:
     """The variables that a guide exports before it starts the server."""
     text = (GUIDES / guide).read_text(encoding="utf-8").replace(FAKE_URL, fake_url)
     lines = re.findall(r"^export (.*)$", text, re.MULTILINE)
