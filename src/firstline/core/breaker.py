@@ -56,6 +56,7 @@ class BreakerPolicy:
         least_calls: of the window, before a rate opens it.
         failure_rate: 0–1; of failures of the provider.
         message_failure_rate: 0–1; of failures of any kind.
+        message_probes: probes in a row that end in failures of messages, after which it opens again.
         open_s: seconds until the first probe; doubled after every probe that fails.
         most_open_s: the longest wait between probes.
     """
@@ -65,6 +66,7 @@ class BreakerPolicy:
     least_calls: int = 10
     failure_rate: float = 0.5
     message_failure_rate: float = 0.9
+    message_probes: int = 3
     open_s: float = 1.0
     most_open_s: float = 30.0
 
@@ -124,7 +126,10 @@ def record(breaker: Breaker, permit: Permit, result: Result, policy: BreakerPoli
         if result is Result.SUCCESS:
             return Breaker(era=breaker.era + 1)
         # The provider works; whether this message says anything about others is not known. Another probe will tell.
-        return replace(breaker, probing=False)
+        results = (*breaker.results, result)
+        if len(results) >= policy.message_probes:
+            return trip(breaker, policy, now_s=now_s)
+        return replace(breaker, probing=False, results=results)
     if result is Result.CANCELLED:
         return breaker
     results = (*breaker.results, result)[-policy.window :]
@@ -146,6 +151,16 @@ def trip(breaker: Breaker, policy: BreakerPolicy, *, now_s: float, for_s: float 
     if for_s is not None:
         open_s = max(open_s, min(for_s, MAX_RETRY_AFTER_S))
     return Breaker(phase=Phase.OPEN, era=breaker.era + 1, until_s=now_s + open_s, trips=trips)
+
+
+def unanswered(breaker: Breaker) -> int:
+    """Calls since the last one that gave a valid answer, cancelled ones left out; the window bounds it."""
+    count = 0
+    for result in reversed(breaker.results):
+        if result is Result.SUCCESS:
+            break
+        count += 1
+    return count
 
 
 def result_of(kind: FailureKind) -> Result:

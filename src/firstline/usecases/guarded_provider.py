@@ -16,13 +16,15 @@ from firstline.core.breaker import (
     record,
     result_of,
     trip,
+    unanswered,
 )
 from firstline.core.completion import Completion, CompletionInvalid, FailureKind, Outcome, parse_completion
 from firstline.core.latency import Latencies
 from firstline.ports.provider import Provider, ProviderFailed, Question, Tokens
 
 TROUBLED: Final = 3
-"""Calls that are overdue at once, from which on nobody waits for a provider before the next one is asked too."""
+"""Calls that are overdue at once, or in a row without a valid answer, from which on nobody waits for a provider before
+the next one is asked too."""
 
 _CHARACTERS_PER_TOKEN: Final = 4
 
@@ -134,8 +136,11 @@ class GuardedProvider:
 
     @property
     def troubled(self) -> bool:
-        """Whether several calls are overdue at this moment."""
-        return self._overdue >= TROUBLED
+        """Whether several calls are overdue at this moment, or the latest gave no valid answer.
+
+        The latter spares callers the time that a model takes for an answer that nobody can use.
+        """
+        return self._overdue >= TROUBLED or unanswered(self._breaker) >= TROUBLED
 
     def admit(self) -> Permit | None:
         """Leave for one call, which must be made, or None."""

@@ -17,6 +17,7 @@ from firstline.core.breaker import (
     record,
     result_of,
     trip,
+    unanswered,
 )
 from firstline.core.completion import FailureKind
 
@@ -84,6 +85,33 @@ def test_probe_that_says_nothing_about_the_provider_lets_another_follow(result: 
     breaker = record(breaker, probe, result, POLICY, now_s=1.1)
     assert breaker.phase is Phase.HALF_OPEN
     assert admit(breaker, now_s=1.2)[1] is not None
+
+
+def test_probes_that_all_end_in_failures_of_messages_open_it_again() -> None:
+    breaker, probes = trip(Breaker(), POLICY, now_s=0.0), 0
+    while probes < 10:
+        breaker, probe = admit(breaker, now_s=1.0)
+        if probe is None:
+            break
+        probes += 1
+        breaker = record(breaker, probe, Result.MESSAGE_FAILURE, POLICY, now_s=1.0)
+    assert probes == POLICY.message_probes
+    assert (breaker.phase, breaker.until_s) == (Phase.OPEN, 1.0 + 2.0)
+
+
+def test_probe_that_succeeds_closes_it_whatever_messages_did_before() -> None:
+    breaker, first = admit(trip(Breaker(), POLICY, now_s=0.0), now_s=1.0)
+    assert first is not None
+    breaker, second = admit(record(breaker, first, Result.MESSAGE_FAILURE, POLICY, now_s=1.0), now_s=1.0)
+    assert second is not None
+    assert record(breaker, second, Result.SUCCESS, POLICY, now_s=1.0).phase is Phase.CLOSED
+
+
+def test_calls_without_an_answer_are_counted_since_the_last_success() -> None:
+    bad = [Result.MESSAGE_FAILURE, Result.CANCELLED, Result.FAILURE]
+    assert unanswered(Breaker()) == 0
+    assert unanswered(after([*[Result.SUCCESS] * 5, *bad])) == 2
+    assert unanswered(after([*bad, Result.SUCCESS])) == 0
 
 
 def test_wait_between_probes_has_a_bound() -> None:

@@ -258,6 +258,19 @@ def test_hung_primary_costs_a_hedge_until_its_breaker_opens_and_nothing_then() -
     assert gemini.calls < 20 + 60
 
 
+def test_primary_whose_answers_are_never_valid_is_soon_not_waited_for() -> None:
+    async def scenario() -> list[float]:
+        gemini, openai = two(Step(0.08))
+        world = World(gemini, openai)
+        await world.warm()
+        gemini.step = Step(0.08, text="no JSON")
+        return [(await world.took())[1] for _ in range(6)]
+
+    seconds = run(scenario())
+    assert seconds[:3] == [pytest.approx(0.16)] * 3
+    assert seconds[3:] == [pytest.approx(0.08)] * 3
+
+
 def test_failures_in_a_row_open_the_breaker_and_a_probe_closes_it() -> None:
     async def scenario() -> tuple[int, int, str | None, float]:
         gemini, openai = two(Step(0.0, kind=FailureKind.SERVER_ERROR))
