@@ -28,6 +28,7 @@ from firstline.ports.storage import (
     EmailTaken,
     KeyNotFound,
     SpendRow,
+    StorageUnavailable,
     ThresholdsRow,
     VersionChanged,
 )
@@ -113,9 +114,17 @@ class MemoryStore:
         folded = email.strip().casefold()
         return next((account for account in self._accounts.values() if account.email.casefold() == folded), None)
 
-    async def add_account(self, account: Account, key: ApiKey | None, audit: AuditEntry) -> None:
+    async def add_account(
+        self,
+        account: Account,
+        key: ApiKey | None,
+        audit: AuditEntry,
+        *,
+        idempotency: IdempotencyEntry | None = None,
+    ) -> None:
         if await self.find_account(account.email) is not None:
             raise EmailTaken(account.email)
+        self._keep(idempotency)
         self._accounts[account.id] = account
         if key is not None:
             self._keys[key.id] = key
@@ -126,7 +135,8 @@ class MemoryStore:
         self._accounts[account_id] = replace(account, plans={**account.plans, catalogue: plan})
         self.audit.append(audit)
 
-    async def add_key(self, key: ApiKey, audit: AuditEntry) -> None:
+    async def add_key(self, key: ApiKey, audit: AuditEntry, *, idempotency: IdempotencyEntry | None = None) -> None:
+        self._keep(idempotency)
         self._keys[key.id] = key
         self.audit.append(audit)
 
@@ -205,6 +215,21 @@ class MemoryStore:
         rows[row.account_id, row.version] = row
         self.audit.append(audit)
         return row
+
+    async def find_idempotency(self, key_hash: str) -> IdempotencyEntry | None:
+        return self.idempotency.get(key_hash)
+
+    async def drop_idempotency(self, key_hash: str, *, expired_at_us: int) -> None:
+        found = self.idempotency.get(key_hash)
+        if found is not None and found.expires_at_us <= expired_at_us:
+            del self.idempotency[key_hash]
+
+    def _keep(self, entry: IdempotencyEntry | None) -> None:
+        if entry is None:
+            return
+        if entry.key_hash in self.idempotency:
+            raise StorageUnavailable("the idempotency key is there already")
+        self.idempotency[entry.key_hash] = entry
 
     async def prune(self, *, now_us: int) -> int:
         short = {str(Window.MINUTE), str(Window.HOUR)}

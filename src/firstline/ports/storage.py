@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from firstline.core.plans import Window
 from firstline.core.taxonomy import Contract
+from firstline.ports.journal import IdempotencyEntry
 
 DEFAULT_VERSION: Final = "default"
 """Version of what an account has that never set anything of its own, or went back to that."""
@@ -159,10 +160,17 @@ class Storage(Protocol):
         """An account by e-mail address, without regard to case."""
         ...
 
-    async def add_account(self, account: Account, key: ApiKey | None, audit: AuditEntry) -> None:
-        """A new account, with its first key if given.
+    async def add_account(
+        self,
+        account: Account,
+        key: ApiKey | None,
+        audit: AuditEntry,
+        *,
+        idempotency: IdempotencyEntry | None = None,
+    ) -> None:
+        """A new account, with its first key and what the request is answered if given.
 
-        Raises: EmailTaken.
+        Raises: EmailTaken; StorageUnavailable also when the idempotency entry's key is there already.
         """
         ...
 
@@ -170,8 +178,11 @@ class Storage(Protocol):
         """Move an account to another plan of a catalogue."""
         ...
 
-    async def add_key(self, key: ApiKey, audit: AuditEntry) -> None:
-        """A further key of an account."""
+    async def add_key(self, key: ApiKey, audit: AuditEntry, *, idempotency: IdempotencyEntry | None = None) -> None:
+        """A further key of an account, with what the request is answered if given.
+
+        Raises: StorageUnavailable also when the idempotency entry's key is there already.
+        """
         ...
 
     async def list_keys(self, account_id: str | None = None) -> Sequence[tuple[ApiKey, Account]]:
@@ -245,6 +256,14 @@ class Storage(Protocol):
 
     async def provider_spend(self, account_id: str, *, since_us: int) -> Sequence[SpendRow]:
         """The days of an account that began at `since_us` or later: by day, then provider, then model."""
+        ...
+
+    async def find_idempotency(self, key_hash: str) -> IdempotencyEntry | None:
+        """The answer kept under a key's hash, even one whose time is over."""
+        ...
+
+    async def drop_idempotency(self, key_hash: str, *, expired_at_us: int) -> None:
+        """Delete the answer kept under a key's hash if its time was over by then."""
         ...
 
     async def prune(self, *, now_us: int) -> int:

@@ -17,15 +17,16 @@ from firstline.adapters.sql.tables import (
     account_thresholds,
     accounts,
     api_keys,
-    idempotency,
     key_uses,
     provider_spend,
     usage,
     versions,
 )
 from firstline.adapters.sql.tables import audit as audit_table
+from firstline.adapters.sql.tables import idempotency as idempotency_table
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
+from firstline.ports.journal import IdempotencyEntry
 from firstline.ports.storage import (
     Account,
     ApiKey,
@@ -35,6 +36,7 @@ from firstline.ports.storage import (
     EmailTaken,
     KeyNotFound,
     SpendRow,
+    StorageUnavailable,
     ThresholdsRow,
 )
 
@@ -87,7 +89,14 @@ class SqlStorage:
         rows = await self._read(lambda c: c.execute(query).mappings().all())
         return _account(rows[0]) if rows else None
 
-    async def add_account(self, account: Account, key: ApiKey | None, audit: AuditEntry) -> None:
+    async def add_account(
+        self,
+        account: Account,
+        key: ApiKey | None,
+        audit: AuditEntry,
+        *,
+        idempotency: IdempotencyEntry | None = None,
+    ) -> None:
         """See the port."""
 
         def task(connection: Connection) -> None:
@@ -107,6 +116,7 @@ class SqlStorage:
                 raise EmailTaken(account.email) from None
             if key is not None:
                 _insert_key(connection, key)
+            _insert_idempotency(connection, idempotency)
             _insert_audit(connection, audit)
 
         await self._write(task)
@@ -121,11 +131,12 @@ class SqlStorage:
 
         await self._write(task)
 
-    async def add_key(self, key: ApiKey, audit: AuditEntry) -> None:
+    async def add_key(self, key: ApiKey, audit: AuditEntry, *, idempotency: IdempotencyEntry | None = None) -> None:
         """See the port."""
 
         def task(connection: Connection) -> None:
             _insert_key(connection, key)
+            _insert_idempotency(connection, idempotency)
             _insert_audit(connection, audit)
 
         await self._write(task)
@@ -256,13 +267,25 @@ class SqlStorage:
         rows = await self._read(lambda c: c.execute(query).all())
         return [SpendRow(*row) for row in rows]
 
+    async def find_idempotency(self, key_hash: str) -> IdempotencyEntry | None:
+        """See the port."""
+        query = select(idempotency_table).where(idempotency_table.c.key_hash == key_hash)
+        row = await self._read(lambda c: c.execute(query).mappings().first())
+        return IdempotencyEntry(**{name: row[name] for name in IdempotencyEntry._fields}) if row else None
+
+    async def drop_idempotency(self, key_hash: str, *, expired_at_us: int) -> None:
+        """See the port."""
+        own = idempotency_table.c
+        statement = delete(idempotency_table).where(own.key_hash == key_hash, own.expires_at_us <= expired_at_us)
+        await self._write(lambda c: c.execute(statement).rowcount)
+
     async def prune(self, *, now_us: int) -> int:
         """See the port. Counters of minutes and hours go two days after their end."""
 
         def task(connection: Connection) -> int:
             short = usage.c.window.in_([str(Window.MINUTE), str(Window.HOUR)])
             counters = delete(usage).where(short, usage.c.ends_at_us < now_us - _KEPT_WINDOWS_US)
-            entries = delete(idempotency).where(idempotency.c.expires_at_us < now_us)
+            entries = delete(idempotency_table).where(idempotency_table.c.expires_at_us < now_us)
             return connection.execute(counters).rowcount + connection.execute(entries).rowcount
 
         return await self._write(task)
@@ -338,6 +361,15 @@ def _insert_key(connection: Connection, key: ApiKey) -> None:
             revoked_at_us=key.revoked_at_us,
         )
     )
+
+
+def _insert_idempotency(connection: Connection, entry: IdempotencyEntry | None) -> None:
+    if entry is None:
+        return
+    try:
+        connection.execute(insert(idempotency_table).values(entry._asdict()))
+    except IntegrityError:
+        raise StorageUnavailable("the idempotency key is there already") from None
 
 
 def _insert_audit(connection: Connection, entry: AuditEntry) -> None:
