@@ -25,6 +25,7 @@ from firstline.adapters.telemetry import Metrics, fault_fields, open_log
 from firstline.adapters.trainer import ProcessTrainer
 from firstline.background import keep_versions, prune, store_spend, store_spend_now, watch_rules
 from firstline.bootstrap_asking import ask_policy_of, build_asking
+from firstline.core.breaker import Phase
 from firstline.core.policy import Policy
 from firstline.core.rules import RuleBook
 from firstline.ports.clock import Clock, Identities
@@ -280,10 +281,19 @@ def assemble(
         on_fault=on_fault("train"),
     )
     watcher = metrics.providers
-    watcher.on_state = lambda provider, model, phase: log.warning(
-        "provider_state", provider=provider, model=model, state=phase.value
+
+    def tell_state(provider: str, model: str, phase: Phase) -> None:
+        level = log.warning if phase is Phase.OPEN else log.info
+        level("provider_state", provider=provider, model=model, state=phase.value)
+
+    watcher.on_state = tell_state
+    asking, spending = build_asking(
+        settings,
+        storage=storage,
+        clock=clock,
+        watcher=watcher,
+        on_unpriced=lambda provider, model: log.warning("provider_without_price", provider=provider, model=model),
     )
-    asking, spending = build_asking(settings, storage=storage, clock=clock, watcher=watcher)
     watcher.flying.set_function(lambda: asking.flying)
 
     triage = Triage(

@@ -1,6 +1,6 @@
 """From settings to the providers that can be asked; nothing of a provider is imported where none is configured."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ from firstline.adapters.llm.prices import prices_of
 from firstline.adapters.llm.registry import PROVIDERS, open_provider
 from firstline.core.asking import AskPolicy
 from firstline.core.breaker import BreakerPolicy, Phase
+from firstline.core.completion import Mode
 from firstline.core.prices import Prices
 from firstline.ports.clock import Clock
 from firstline.ports.provider import Provider, Tokens
@@ -59,6 +60,8 @@ def configured_providers(settings: Settings) -> list[Configured]:
 
     Raises: SettingsInvalid.
     """
+    if settings.ai_mode is Mode.NEVER:  # the operator's never is nobody's to change
+        return []
     found = []
     for name in dict.fromkeys(part.strip() for part in settings.providers.split(",")):
         if name not in PROVIDERS:
@@ -84,10 +87,17 @@ def configured_providers(settings: Settings) -> list[Configured]:
 
 
 def build_asking(
-    settings: Settings, *, storage: Storage, clock: Clock, watcher: Watcher, breakers: BreakerPolicy | None = None
+    settings: Settings,
+    *,
+    storage: Storage,
+    clock: Clock,
+    watcher: Watcher,
+    on_unpriced: Callable[[str, str], None],
 ) -> tuple[Asking, Spending]:
     """What asks providers, and what counts its cost.
 
+    Args:
+        on_unpriced: told of provider and model that no price is known of: no budget holds its calls.
     Raises: SettingsInvalid.
     """
     overrides = _own_prices(settings.ai_prices)
@@ -99,7 +109,7 @@ def build_asking(
             guarded.append(
                 GuardedProvider(
                     provider,
-                    policy=breakers or BreakerPolicy(),
+                    policy=BreakerPolicy(),
                     most_at_once=settings.ai_max_concurrent,
                     watcher=watcher,
                 )
@@ -107,6 +117,8 @@ def build_asking(
             known = prices_of(one.name, model, overrides=overrides)
             if known is not None:
                 prices[one.name, model] = known
+            else:
+                on_unpriced(one.name, model)
     for name in PUBLISHED:
         if all(one.name != name for one in guarded):
             watcher.phase(name, "", Phase.CLOSED)

@@ -161,7 +161,7 @@ class Settings(BaseSettings):
         Mode.UNCERTAIN,
         validation_alias=_published("AI_MODE"),
         description="`uncertain` asks a language model when the local answer is not sure, `always` whenever no rule "
-        "has decided, `never` not at all. Accounts and requests may say otherwise.",
+        "has decided. Accounts and requests may say otherwise. `never` opens no provider for anybody.",
     )
     ai_threshold: float = Field(
         ASSURANCE,

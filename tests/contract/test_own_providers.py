@@ -15,6 +15,7 @@ from asgi_server import PRODUCTION, START_US, Serve, Server
 from firstline.bootstrap import DATABASE_NAME, App, Engine
 from firstline.core.api_key import hash_of
 from firstline.core.asking import MAX_ALLOWED, MAX_ALLOWED_LENGTH, MAX_BUDGET_USD, MAX_CHOICES, MAX_TOKENS
+from firstline.core.doubt import ASSURANCE
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
 from firstline.delivery.http import routes
@@ -100,7 +101,7 @@ def test_before_any_change_the_server_s_defaults_are_in_force(server: Server, mi
     assert answer.json() == {
         "version": "default",
         "mode": "uncertain",
-        "threshold": 0.8,
+        "threshold": ASSURANCE,
         "timeout_seconds": 10.0,
         "providers": [],
         "temperature": 0.2,

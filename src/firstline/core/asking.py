@@ -9,6 +9,7 @@ from typing import Any, Final
 from firstline.core.completion import Mode
 from firstline.core.doubt import ASSURANCE
 
+MIN_TIMEOUT_S: Final = 0.05
 MAX_TIMEOUT_S: Final = 60.0
 MAX_TOKENS: Final = 8_000
 MAX_CHOICES: Final = 8
@@ -75,7 +76,7 @@ def check(policy: AskPolicy, *, offered: Mapping[str, Collection[str]]) -> None:
         offered: the models of each provider that this server offers.
     """
     _between("threshold", policy.threshold, 0, 1)
-    _between("timeout_seconds", policy.timeout_s, 0.05, MAX_TIMEOUT_S)
+    _between("timeout_seconds", policy.timeout_s, MIN_TIMEOUT_S, MAX_TIMEOUT_S)
     _between("temperature", policy.temperature, 0, 2)
     _between("max_tokens", policy.max_tokens, 16, MAX_TOKENS)
     for field, budget in (

@@ -106,7 +106,7 @@ def settle(
         unhappy=bool((signals | suspected.keys()) & _UNHAPPY),
         raised=decision in {Decision.PRIORITY_RESPONSE, Decision.IMMEDIATE_ESCALATION},
         churn_opinion=_churn_opinion(prediction, completion),
-        provider_failed=asked is not None and asked.failed,
+        provider_failed=asked is not None and asked.failed and facts.contract is Contract.DECISION,
     )
     reasons = reasons_of(facts, matches, signals | suspected.keys(), prediction, noise)
     reasons += [

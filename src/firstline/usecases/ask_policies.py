@@ -2,19 +2,17 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Protocol
 
 import orjson
 
-from firstline.core.asking import MAX_TIMEOUT_S, MAX_TOKENS, AskPolicy, AskPolicyInvalid, check, to_data
+from firstline.core.asking import MAX_TIMEOUT_S, MAX_TOKENS, MIN_TIMEOUT_S, AskPolicy, AskPolicyInvalid, check, to_data
 from firstline.core.plans import Window, window_bounds
 from firstline.core.redaction import AllowListInvalid, check_allowed
 from firstline.ports.storage import DEFAULT_VERSION, AskPolicyRow, SpendRow, Storage
 from firstline.usecases.access import Caller
 from firstline.usecases.accounts import Accounts
 from firstline.usecases.in_force import AccountsInForce, InForce, matching_version
-
-MIN_TIMEOUT_S: Final = 0.05
 
 
 class Offers(Protocol):

@@ -189,14 +189,13 @@ class Asking:
             self._spending.reserve(inquiry.account_id, -estimate)
 
     def _in_order(self, asking: AskPolicy) -> list[GuardedProvider]:
-        """The models to ask: those of the account's order, or the default one of each provider."""
-        if asking.order:
-            return [
-                one
-                for choice in asking.order
-                for one in self._providers
-                if one.name == choice.provider and choice.model in (None, one.model)
-            ][: len(asking.order)]
+        """The models to ask: those of the account's order that are still offered, else each provider's default one."""
+        chosen: list[GuardedProvider] = []
+        for choice in asking.order:
+            offered = [one for one in self._providers if one.name == choice.provider]
+            chosen += [one for one in offered if choice.model in (None, one.model)][:1]
+        if chosen:
+            return chosen
         defaults: dict[str, GuardedProvider] = {}
         for one in self._providers:
             defaults.setdefault(one.name, one)

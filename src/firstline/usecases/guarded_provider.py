@@ -191,7 +191,8 @@ class Call:
     """One call under way.
 
     It counts as hung, and so as a failure of its provider, when it is far slower than usual and somebody else has
-    answered meanwhile, or when it has missed the deadline. That its answer lost a race is no failure.
+    answered meanwhile or the deadline has passed. That its answer lost a race is no failure, nor is a deadline that
+    was too short for any answer: a caller must not be able to switch a provider off for others.
     """
 
     def __init__(
@@ -207,6 +208,7 @@ class Call:
         self._overdue = False
         self._very_late = False
         self._abandoned = False
+        self._missed = False
         guarded._calls.add(self)
         loop = asyncio.get_running_loop()
         self._began_s = loop.time()
@@ -229,13 +231,16 @@ class Call:
     def miss_deadline(self) -> None:
         """The deadline has passed; the answer is still wanted, late as it is."""
         self.task.add_done_callback(_retrieved)
-        if not self.task.done():
+        self._missed = True
+        if self._very_late and not self.task.done():
             self._count_hung()
 
     def _is_very_late(self) -> None:
         self._very_late = True
         if self._abandoned:
             self._has_hung()
+        elif self._missed:
+            self._count_hung()
 
     def _has_hung(self) -> None:
         if not self.task.done():

@@ -179,6 +179,38 @@ def test_deadline_is_kept_to_and_the_late_answer_is_handed_on() -> None:
     assert late.completion.category == "Payment Issue"
 
 
+def test_deadlines_too_short_for_any_answer_do_not_switch_a_provider_off() -> None:
+    async def scenario() -> tuple[list[Outcome], str]:
+        gemini = ScriptedProvider("gemini", Step(0.3))
+        world = World(gemini)
+        outcomes = [(await world.ask(seconds=0.01)).asked.outcome for _ in range(50)]
+        await after(1.0)
+        return outcomes, world.asking.state("gemini")
+
+    outcomes, state = run(scenario())
+    assert set(outcomes) == {Outcome.TIMEOUT}
+    assert state == "available"
+
+
+def test_single_provider_that_hangs_is_switched_off_all_the_same() -> None:
+    async def scenario() -> str:
+        world = World(ScriptedProvider("gemini", HANGS))
+        for _ in range(5):
+            await world.ask()
+        await after(5.0)
+        return world.guarded[0].phase.value
+
+    assert run(scenario()) != Phase.CLOSED.value
+
+
+def test_order_whose_providers_are_all_gone_falls_back_to_the_servers() -> None:
+    async def scenario() -> Asked:
+        world = World(ScriptedProvider("gemini"))
+        return (await world.ask(asking=AskPolicy(order=(ModelChoice("openai"),)))).asked
+
+    assert run(scenario()).provider == "gemini"
+
+
 def test_answer_that_never_comes_is_given_up_after_the_late_time() -> None:
     async def scenario() -> tuple[float, int]:
         gemini = ScriptedProvider("gemini", HANGS)

@@ -115,5 +115,6 @@ def _greeting(server: Any) -> str:
     for profile in _PROFILES:
         prefix = "FIRSTLINE_COMPATIBLE" if profile == "compatible" else profile.upper()
         key = "" if profile == "compatible" else f"{prefix}_API_KEY=fake "
-        lines.append(f"export {key}{prefix}_BASE_URL={server.url(profile)}{BASE_PATHS[profile]}")
+        model = f" {prefix}_MODEL=fake" if profile == "compatible" else ""
+        lines.append(f"export {key}{prefix}_BASE_URL={server.url(profile)}{BASE_PATHS[profile]}{model}")
     return "\n".join([*lines, "", "Ctrl-C stops it."])

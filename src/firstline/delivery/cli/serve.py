@@ -58,6 +58,9 @@ def greeting(url: str, app: App) -> str:
     """
     sample = f"-d {shlex.quote(json.dumps(_SAMPLE))}"
     lines = [f"firstline {__version__} listens on {url}", f"Documentation: {url}/docs"]
+    if app.asking.configured:
+        models = (f"{provider} ({models[0]})" for provider, models in app.asking.offered().items())
+        lines.append(f"Language models, asked where the local one is not sure: {', '.join(models)}")
     if app.development:
         lines += [
             "Development: this machine needs no key for decisions. Try it:",

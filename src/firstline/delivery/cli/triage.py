@@ -20,7 +20,8 @@ from firstline.delivery.cli.results import Outcome, Tally, open_results
 from firstline.delivery.cli.rows import Lines, Readable, Row, RowInvalid, guess_format, message_of, read_rows
 from firstline.delivery.cli.terminal import FOUND_WRONG, Mistake, counted, messages, output, printable, say
 from firstline.settings import Settings, load_settings
-from firstline.usecases.tickets import Keeping, Triage
+from firstline.usecases.records import Keeping
+from firstline.usecases.tickets import Triage
 
 CHUNK_ROWS: Final = 256
 CHUNK_CHARACTERS: Final = 200_000

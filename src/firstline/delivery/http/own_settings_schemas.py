@@ -11,12 +11,12 @@ from firstline.core.asking import (
     MAX_CHOICES,
     MAX_TIMEOUT_S,
     MAX_TOKENS,
+    MIN_TIMEOUT_S,
 )
 from firstline.core.categories import MAX_CATEGORIES, MAX_DESCRIPTION, MAX_EXAMPLE, MAX_EXAMPLES, MAX_NAME
 from firstline.core.completion import Mode
 from firstline.core.taxonomy import LANGUAGES, Priority
 from firstline.delivery.http.schemas import RequestBody
-from firstline.usecases.ask_policies import MIN_TIMEOUT_S
 from firstline.usecases.thresholds import MAX_THRESHOLDS
 
 _Number = Annotated[float, Field(strict=True)]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from firstline.core.asking import MAX_TIMEOUT_S
+from firstline.core.asking import MAX_TIMEOUT_S, MIN_TIMEOUT_S
 from firstline.core.completion import Mode
 from firstline.core.message import MAX_HISTORY, MAX_REFERENCE_LENGTH, MAX_TEXT_LENGTH, trimmed
 from firstline.core.taxonomy import Channel, UserPlan
@@ -60,7 +60,7 @@ class AskingFields(RequestBody):
     """What a request may say about language-model providers, over what its account has set."""
 
     ai_mode: Mode | None = Field(default=None, description="When providers are asked; null for what the account sets.")
-    ai_timeout_seconds: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S)] | None = Field(
+    ai_timeout_seconds: Annotated[float, Field(ge=MIN_TIMEOUT_S, le=MAX_TIMEOUT_S)] | None = Field(
         default=None, description="Deadline for providers; at most what the account sets."
     )
 
