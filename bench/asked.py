@@ -95,7 +95,7 @@ class Connections:
 
         Raises: OSError or EOFError where the connection ends first.
         """
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await self._connection()
         try:
             writer.write(request)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -106,6 +106,14 @@ class Connections:
             raise
         self._idle.append((reader, writer))
         return int(head[9:12]), body
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not (reader.at_eof() or writer.is_closing()):
+                return reader, writer
+            writer.close()  # the server has closed it after its idle time
+        return await asyncio.open_connection("127.0.0.1", self._port)
 
     def close(self) -> None:
         """Close them all."""

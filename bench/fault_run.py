@@ -13,13 +13,17 @@ import orjson
 import uvloop
 
 from bench.asked import Answer, Connections, OpenLoop, judged
-from bench.fake import PRIMARY, Control, Fake
+from bench.fake import FALLBACK, PRIMARY, Control, Fake
 from bench.faults import Fault, Kind
 from bench.load import post
 from bench.texts import tickets
 from firstline.core.breaker import BreakerPolicy
 
 RATE: Final = 50.0
+CONTROL_RATE: Final = 25.0
+"""Of requests by accounts that ask the fallback alone, at the same time and of the same server."""
+
+CONTROL_KEYS: Final = 8
 DEADLINE_S: Final = 2.0
 GRACE_S: Final = 0.05
 CHARACTERS: Final = 200
@@ -40,6 +44,7 @@ class Seen:
 
     Attributes:
         answers: to requests that were due during the fault.
+        control: to those of them whose accounts ask the fallback alone; not among `answers`.
         reached: requests that came to the primary during it.
         failures: that firstline has counted of the primary during it.
         opened_s: from the beginning of the fault until the breaker was seen open; None if it never was.
@@ -48,6 +53,7 @@ class Seen:
     """
 
     answers: list[Answer]
+    control: list[Answer]
     began_s: float
     reached: int = 0
     failures: int = 0
@@ -55,15 +61,13 @@ class Seen:
     interval_s: float = 0.0
     recovery_s: float | None = None
 
-    def after_first(self, calls: int) -> list[Answer]:
-        """Without the first so many."""
-        return sorted(self.answers, key=lambda answer: answer.due_s)[calls:]
+    def first(self, calls: int) -> list[Answer]:
+        """To the first so many requests."""
+        return sorted(self.answers, key=lambda answer: answer.due_s)[:calls]
 
-    def once_open(self) -> list[Answer]:
-        """Due after the breaker was seen open."""
-        if self.opened_s is None:
-            return []
-        return [answer for answer in self.answers if answer.due_s >= self.began_s + self.opened_s]
+    def since(self, at_s: float) -> tuple[list[Answer], list[Answer]]:
+        """Answers, and those of the control, to what was due from then on."""
+        return [one for one in self.answers if one.due_s >= at_s], [one for one in self.control if one.due_s >= at_s]
 
 
 @dataclass(slots=True)
@@ -107,18 +111,27 @@ def measure(port: int, keys: Sequence[str], fake: Fake, fault: Fault, warm_s: fl
 async def _measure(
     port: int, keys: Sequence[str], fake: Fake, fault: Fault, warm_s: float, fault_s: float, seed: int
 ) -> Seen:
-    texts = tickets(int(RATE * (warm_s + fault_s + 60)), length=CHARACTERS, seed=seed)
     connections = Connections(port)
 
-    async def ask(number: int) -> tuple[bool, str]:
-        body = orjson.dumps({"message": texts[number % len(texts)], "user_plan": "free", "channel": "email"})
-        return judged(*await connections.post(post("/v1/decision", body, key=keys[number % len(keys)])))
+    def asks(keys: Sequence[str], seed: int, rate: float) -> OpenLoop:
+        texts = tickets(int(rate * (warm_s + fault_s + 60)), length=CHARACTERS, seed=seed)
+
+        async def ask(number: int) -> tuple[bool, str]:
+            body = orjson.dumps({"message": texts[number % len(texts)], "user_plan": "free", "channel": "email"})
+            return judged(*await connections.post(post("/v1/decision", body, key=keys[number % len(keys)])))
+
+        return OpenLoop(ask, rate=rate, seed=seed)
 
     async with httpx2.AsyncClient(trust_env=False, timeout=10.0) as client:
         control = Control(client, fake)
         await control.play({})
-        loop, watch = OpenLoop(ask, rate=RATE, seed=seed), _Watch()
-        asking, watching = asyncio.create_task(loop.run()), asyncio.create_task(watch.poll(client, port))
+        control_keys = keys[:CONTROL_KEYS]
+        for key in control_keys:
+            await _ask_fallback_alone(client, port, key)
+        loop, watch = asks(keys[CONTROL_KEYS:], 2 * seed, RATE), _Watch()
+        beside = asks(control_keys, 2 * seed + 1, CONTROL_RATE)
+        running = [asyncio.create_task(one.run()) for one in (loop, beside)]
+        watching = asyncio.create_task(watch.poll(client, port))
         try:
             await asyncio.sleep(warm_s)
             await control.forget()
@@ -128,7 +141,7 @@ async def _measure(
             reached = await control.reached()
             await control.play({})
             ended_s = perf_counter()
-            seen = Seen([], began_s, reached, watch.failures(began_s, ended_s))
+            seen = Seen([], [], began_s, reached, watch.failures(began_s, ended_s))
             opened_at_s = watch.opened_at_s(began_s, ended_s)
             seen.opened_s = None if opened_at_s is None else opened_at_s - began_s
             seen.interval_s = _interval_s(watch, fault, opened_at_s, ended_s)
@@ -136,14 +149,27 @@ async def _measure(
                 seen.recovery_s = await _recovery_s(loop, ended_s, seen.interval_s + _PATIENCE_S)
         finally:
             loop.stop()
-            await asyncio.wait({asking})
+            beside.stop()
+            await asyncio.wait(running)
             watching.cancel()
             connections.close()
     if watching.done() and not watching.cancelled():
         watching.result()
-    asking.result()
+    for one in running:
+        one.result()
     seen.answers = [answer for answer in loop.answers if began_s <= answer.due_s < ended_s]
+    seen.control = [answer for answer in beside.answers if began_s <= answer.due_s < ended_s]
     return seen
+
+
+async def _ask_fallback_alone(client: httpx2.AsyncClient, port: int, key: str) -> None:
+    reply = await client.put(
+        f"http://127.0.0.1:{port}/v1/providers",
+        json={"mode": "always", "providers": [{"provider": FALLBACK, "model": None}]},
+        headers={"X-API-Key": key},
+    )
+    if reply.status_code != 200:
+        raise RuntimeError(f"an account's providers were refused with status {reply.status_code}")
 
 
 def _interval_s(watch: _Watch, fault: Fault, opened_at_s: float | None, ended_s: float) -> float:
