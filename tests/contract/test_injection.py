@@ -3,9 +3,10 @@
 import asyncio
 import base64
 import codecs
+import io
 import json
-import logging
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,24 +45,13 @@ FOLLOWED = re.compile(r"//|\bwww\.|<\w|\]\(|javascript:|evil", re.IGNORECASE)
 LOCAL_SOURCES = {"rule", "local", "provider"}
 
 
-class LogLines(logging.Handler):
-    """Keeps what is logged at any level."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
-
-
 @dataclass
 class World:
     """A server whose providers all obey whatever a message says."""
 
     server: Server
     fake: FakeProvider
-    log: LogLines
+    log: io.BytesIO
     keys: dict[str, str] = field(default_factory=dict)
 
     def key(self, email: str) -> str:
@@ -142,14 +132,13 @@ def world(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         given: dict[str, Any] = {f"{name}_base_url": fake.url(name) for name in PROVIDERS}  # type: ignore[arg-type]
         given |= {f"{name}_api_key": "fake" for name in PROVIDERS}
         folder = tmp_path_factory.mktemp("injection")
-        log = LogLines()
         settings = {"compatible_model": "any", "ai_timeout_seconds": 60, "log_level": "debug", "access_log": True}
-        with Server(folder, engine, environment=PRODUCTION, **given, **settings) as server:
-            logging.getLogger().addHandler(log)
-            try:
-                yield World(server, fake, log)
-            finally:
-                logging.getLogger().removeHandler(log)
+        log = io.BytesIO()
+        with pytest.MonkeyPatch.context() as built:
+            built.setattr(sys, "stderr", io.TextIOWrapper(log, write_through=True))
+            server = Server(folder, engine, environment=PRODUCTION, **given, **settings)
+        with server:
+            yield World(server, fake, log)
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +265,9 @@ def test_instructions_stand_in_no_answer_row_log_or_metric(world: World, decided
         # What the message itself says stands there because its writer has written it.
         kept = [f'"{name}"' for name in columns if name not in {"text", "customer_ref", "external_id"}]
         seen += [str(row) for row in world.server.rows(f"SELECT {', '.join(kept)} FROM {table}")]
-    seen += world.log.lines
+    logged = world.log.getvalue().decode().splitlines()
+    assert len(logged) > len(ATTACKS)
+    seen += logged
     seen.append(world.server.get("/metrics").text)
     assert len(seen) > 4 * len(ATTACKS)
     forms = (
