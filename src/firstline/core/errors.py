@@ -89,6 +89,24 @@ EMAIL_TAKEN: Final = PublicError(
     "Email already registered",
     "Use the key of this account, or ask an operator for a new one.",
 )
+IDEMPOTENCY_KEY_INVALID: Final = PublicError(
+    "idempotency_key_invalid",
+    400,
+    "Invalid Idempotency-Key",
+    "Send one Idempotency-Key of 1 to 255 visible ASCII characters, such as a UUID.",
+)
+IDEMPOTENCY_KEY_REUSED: Final = PublicError(
+    "idempotency_key_reused",
+    409,
+    "Idempotency-Key used for another request",
+    "Send a new key with a new request, and the same body with the same key.",
+)
+IDEMPOTENCY_KEY_IN_USE: Final = PublicError(
+    "idempotency_key_in_use",
+    409,
+    "Request still under way",
+    "A request with this Idempotency-Key is still being worked on. Send it again in a second.",
+)
 VERSION_CHANGED: Final = PublicError(
     "version_changed",
     412,

@@ -1,12 +1,14 @@
 """Accounts: registering one, and an operator's creation of keys and plans."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from firstline.core.api_key import KeyKind, Scope, format_key, hash_of, hint_of
 from firstline.core.taxonomy import Contract
 from firstline.ports.clock import Clock, Identities
+from firstline.ports.journal import IdempotencyEntry
 from firstline.ports.storage import Account, ApiKey, AuditEntry, EmailTaken, Storage
 
 FREE: Final = "free"
@@ -26,6 +28,10 @@ class NewKey:
     account: Account
 
 
+KeepKey = Callable[[NewKey], IdempotencyEntry]
+"""Makes the entry that keeps the answer to a request for a key, before the key is stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accounts:
     """Creates accounts and their keys; every change leaves an audit entry."""
@@ -34,7 +40,7 @@ class Accounts:
     clock: Clock
     identities: Identities
 
-    async def register(self, email: str, *, actor: str, plan: str = FREE) -> NewKey:
+    async def register(self, email: str, *, actor: str, plan: str = FREE, keep: KeepKey | None = None) -> NewKey:
         """An account with its first key; another plan than the free one is the operator's to give.
 
         Raises: EmailTaken.
@@ -43,7 +49,7 @@ class Accounts:
         account = self._new_account(email, now_us, classifier_plan=plan)
         new = self.new_key(account, name="default", kind=KeyKind.CLASSIFIER)
         audit = self.entry(actor, "account.register", account.id, target=f"key_{new.key.id}")
-        await self.storage.add_account(account, new.key, audit)
+        await self.storage.add_account(account, new.key, audit, idempotency=keep(new) if keep else None)
         return new
 
     async def create_key(
@@ -56,6 +62,7 @@ class Accounts:
         kind: KeyKind,
         actor: str,
         scope: Scope = Scope.TRIAGE,
+        keep: KeepKey | None = None,
     ) -> NewKey:
         """A key for an e-mail address; its account is made if there is none, and moved to the plan."""
         account = await self.storage.find_account(email)
@@ -83,6 +90,7 @@ class Accounts:
         await self.storage.add_key(
             new.key,
             self.entry(actor, "key.create", account.id, target=f"key_{new.key.id}", detail={"scope": str(scope)}),
+            idempotency=keep(new) if keep else None,
         )
         return new
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from firstline.core.api_key import KeyKind
 from firstline.ports.storage import Account, ApiKey
 from firstline.usecases.access import Caller
-from firstline.usecases.accounts import Accounts, NewKey
+from firstline.usecases.accounts import Accounts, KeepKey, NewKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class Keys:
         """The keys of every account, for an operator."""
         return await self.accounts.storage.list_keys()
 
-    async def add(self, caller: Caller, *, name: str) -> NewKey:
+    async def add(self, caller: Caller, *, name: str, keep: KeepKey | None = None) -> NewKey:
         """A further key of the caller's account; it shares the account's limits."""
         new = self.accounts.new_key(caller.account, name=name, kind=KeyKind.CLASSIFIER)
         audit = self.accounts.entry(caller.actor, "key.create", caller.account.id, target=f"key_{new.key.id}")
-        await self.accounts.storage.add_key(new.key, audit)
+        await self.accounts.storage.add_key(new.key, audit, idempotency=keep(new) if keep else None)
         return new
 
     async def revoke(self, key_id: str, *, account_id: str | None, actor: str) -> ApiKey:

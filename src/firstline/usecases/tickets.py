@@ -21,7 +21,7 @@ from firstline.usecases.predictions import Predictions
 from firstline.usecases.records import Charge, Keeping
 from firstline.usecases.second_opinion import AS_SET, Asks, Decided, Request, SecondOpinion, pending
 from firstline.usecases.spending import Spending
-from firstline.usecases.verdict_store import Triaged, VerdictStore
+from firstline.usecases.verdict_store import Keep, Triaged, VerdictStore
 
 SLICE_TICKETS: Final = 16
 SLICE_CHARACTERS: Final = 2_500
@@ -130,18 +130,32 @@ class Triage:
             return found
 
     async def triage(
-        self, message: Message, *, caller: Caller, charge: Charge, received_at_us: int, asks: Asks = AS_SET
+        self,
+        message: Message,
+        *,
+        caller: Caller,
+        charge: Charge,
+        received_at_us: int,
+        asks: Asks = AS_SET,
+        keep: Keep | None = None,
     ) -> Triaged:
-        """Decide on one message and store the verdict.
+        """Decide on one message and store the verdict, and with it the answer if it is to be kept.
 
         Raises: JournalUnavailable when it cannot be stored, StorageUnavailable when it cannot be read what the
             account has set; whatever a bug raises.
         """
         request = await self._request(caller, received_at_us, asks)
-        return await self._store_one(message, await self._decide(message, request), request, charge)
+        return await self._store_one(message, await self._decide(message, request), request, charge, keep)
 
     async def triage_safely(
-        self, message: Message, *, caller: Caller, charge: Charge, received_at_us: int, asks: Asks = AS_SET
+        self,
+        message: Message,
+        *,
+        caller: Caller,
+        charge: Charge,
+        received_at_us: int,
+        asks: Asks = AS_SET,
+        keep: Keep | None = None,
     ) -> Triaged:
         """The same, but a fault of our own gives an escalated verdict for manual review instead of an error.
 
@@ -153,7 +167,7 @@ class Triage:
         except Exception as error:  # whatever it was, no message may be lost to it
             self._on_fault(error)
             decided = Decided(emergency_verdict())
-        return await self._store_one(message, decided, request, charge)
+        return await self._store_one(message, decided, request, charge, keep)
 
     async def triage_many(
         self,
@@ -163,12 +177,14 @@ class Triage:
         charge: Charge,
         received_at_us: int,
         asks: Asks = AS_SET,
+        keep: Keep | None = None,
     ) -> AsyncGenerator[tuple[int, Triaged | Failed], None]:
         """Decide on the messages of one request and store the verdicts; one bad one fails alone.
 
         Each comes with its place among the messages, as soon as it is stored; those that providers are asked about
         come when they have answered, at the latest at the deadline, which is one for all. The request is charged in
-        the last record. When storing fails, some verdicts may be in the history that were never answered.
+        the last record, which also holds the answer if it is to be kept. When storing fails, some verdicts may be in
+        the history that were never answered.
 
         Raises: JournalUnavailable when they cannot be stored, StorageUnavailable.
         """
@@ -192,7 +208,7 @@ class Triage:
                 await asyncio.sleep(0)
                 for stored in batch.stored():
                     yield stored
-            async with aclosing(batch.rest(charge)) as rest:
+            async with aclosing(batch.rest(charge, keep)) as rest:
                 async for stored in rest:
                     yield stored
         finally:
@@ -239,8 +255,10 @@ class Triage:
         )
         return pending(verdict) if under.pending else verdict
 
-    async def _store_one(self, message: Message, decided: Decided, request: Request, charge: Charge) -> Triaged:
-        ((_, triaged),) = await self._store.store([message], [(0, decided)], request, charge=charge)
+    async def _store_one(
+        self, message: Message, decided: Decided, request: Request, charge: Charge, keep: Keep | None
+    ) -> Triaged:
+        ((_, triaged),) = await self._store.store([message], [(0, decided)], request, charge=charge, keep=keep)
         return triaged
 
 
@@ -277,8 +295,8 @@ class _Batch:
         while self._storing and self._storing[0].done():
             yield from self._storing.pop(0).result()
 
-    async def rest(self, charge: Charge) -> AsyncGenerator[tuple[int, Triaged], None]:
-        """Everything else, as it is stored; what the request is charged goes with the last record.
+    async def rest(self, charge: Charge, keep: Keep | None = None) -> AsyncGenerator[tuple[int, Triaged], None]:
+        """Everything else, as it is stored; charge and answer of the request go with the last record.
 
         Raises: JournalUnavailable.
         """
@@ -293,7 +311,8 @@ class _Batch:
                     self.add(*task.result())
             for stored in self.stored():
                 yield stored
-        for stored in await self._store.store(self._messages, self._ready, self._request, charge=charge):
+        last = await self._store.store(self._messages, self._ready, self._request, charge=charge, keep=keep)
+        for stored in last:
             yield stored
 
     def _begin_storing(self) -> None:

@@ -8,7 +8,7 @@ from firstline.core.completion import Asked, Outcome
 from firstline.core.message import Message
 from firstline.core.verdict import Verdict
 from firstline.ports.clock import Clock, Identities
-from firstline.ports.journal import Journal, JournalUnavailable, Record, TicketRow, VerdictRow
+from firstline.ports.journal import IdempotencyEntry, Journal, JournalUnavailable, Record, TicketRow, VerdictRow
 from firstline.usecases.access import Caller
 from firstline.usecases.records import (
     Charge,
@@ -30,6 +30,10 @@ class Triaged:
 
     ticket_id: str
     verdict: Verdict
+
+
+Keep = Callable[[Sequence[tuple[int, Triaged]]], IdempotencyEntry]
+"""Makes the entry that keeps the answer to a request, from the last verdicts of it, before they are stored."""
 
 
 class VerdictStore:
@@ -67,9 +71,12 @@ class VerdictStore:
         request: Request,
         *,
         charge: Charge | None = None,
+        keep: Keep | None = None,
     ) -> list[tuple[int, Triaged]]:
         """Store verdicts by their place among the messages, and with the last ones of a request what it is charged.
 
+        Args:
+            keep: given with the last ones, where the answer is kept for a request that is sent again.
         Raises: JournalUnavailable.
         """
         done = [(place, Triaged(self._identities.new_id(), one.verdict)) for place, one in decided]
@@ -94,6 +101,8 @@ class VerdictStore:
         if charge is not None:
             use = key_use(request.caller, request.received_at_us)
             record = replace(record, counters=deltas(request.caller, charge), key_use=use)
+        if keep is not None:
+            record = replace(record, idempotency=keep(done))
         await self._append(record, request.caller)
         if self._keeping.history:
             for (_, triaged), (_, one) in zip(done, decided, strict=True):

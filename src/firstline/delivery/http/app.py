@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -18,6 +19,7 @@ from firstline.bootstrap import App
 from firstline.core.errors import INTERNAL_ERROR, METHOD_NOT_ALLOWED, NOT_FOUND
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.edge import Edge
+from firstline.delivery.http.idempotency import IdempotencyKeys
 from firstline.delivery.http.openapi import openapi_document
 from firstline.delivery.http.replies import ErrorReply, error_reply, json_reply
 from firstline.delivery.http.routes import Handler, RouteSpec, route_table
@@ -48,7 +50,8 @@ class Endpoint:
 def create_asgi(app: App) -> ASGIApp:
     """The server for an assembled `App`."""
     callers = Callers(app)
-    table = route_table(app, callers)
+    keys = IdempotencyKeys(app, callers)
+    table = [_once(spec, keys) for spec in route_table(app, callers)]
     docs_url = app.settings.docs_url
 
     @asynccontextmanager
@@ -95,6 +98,20 @@ def create_asgi(app: App) -> ASGIApp:
         if path in _HOT:
             hot.update({(method, path): endpoint for method in methods})
     return Edge(_Shortcut(fastapi, hot), app=app, callers=callers)
+
+
+def _once(spec: RouteSpec, keys: IdempotencyKeys) -> RouteSpec:
+    """A route that honours Idempotency-Key where it is to."""
+    if not spec.takes_idempotency_key:
+        return spec
+    handler = keys.around(
+        spec.handler,
+        route=f"{spec.method} {spec.path}",
+        secured=spec.secured,
+        keyless=spec.keyless,
+        max_body=spec.max_body,
+    )
+    return replace(spec, handler=handler)
 
 
 class _Shortcut:

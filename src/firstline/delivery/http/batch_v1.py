@@ -1,7 +1,7 @@
 """Batches of the ticket classifier's contract: one JSON answer, or a line for each ticket as soon as it is stored."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from time import perf_counter
 from typing import Any, Final
@@ -19,6 +19,7 @@ from firstline.delivery.http.bodies import MAX_BODY_BYTES
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.charging import charged
 from firstline.delivery.http.classifier_bodies import read_json, validated
+from firstline.delivery.http.idempotency import AnsweredOnce, answered_once, keeping
 from firstline.delivery.http.replies import ErrorReply, json_reply
 from firstline.delivery.http.schemas import BatchRequest
 from firstline.delivery.http.verdicts import asks_of, count, shared_members
@@ -63,44 +64,54 @@ class BatchV1:
             )
         checked = [_message_or_fault(ticket) for ticket in found.tickets]
         places = [place for place, entry in enumerate(checked) if isinstance(entry, Message)]
+        whole = _Whole(len(checked), began, lines=NDJSON in request.headers.get("accept", ""))
+
+        def last(stored: Sequence[tuple[int, Triaged]]) -> Response:
+            for place, done in stored:
+                whole.add(places[place], lambda done=done: self._item(done))  # type: ignore[misc]
+            return whole.response()
+
         outcomes = self._app.triage.triage_many(
             [entry for entry in checked if isinstance(entry, Message)],
             caller=caller,
             charge=charge,
             received_at_us=received_at_us,
             asks=asks_of(found),
+            keep=keeping(request, last, caller=caller, at_us=received_at_us),
         )
-        items = self._items(checked, places, outcomes)
-        if NDJSON in request.headers.get("accept", ""):
-            return await self._lines(items, total=len(checked), began=began)
-        results: list[Item] = [{}] * len(checked)
+        items = self._items(checked, places, outcomes, whole)
+        if whole.lines:
+            return await self._lines(items, whole, answered_once(request))
         try:
             async with aclosing(items):
-                async for place, item in items:
-                    results[place] = item
+                async for _ in items:
+                    pass
         except (JournalUnavailable, StorageUnavailable):
             raise self._store_failed() from None
-        return json_reply({**_summary(results, len(checked), began), "results": results})
+        return whole.response()
 
     async def _items(
         self,
         checked: Sequence[Message | str],
         places: Sequence[int],
         outcomes: AsyncGenerator[tuple[int, Triaged | Failed], None],
+        whole: "_Whole",
     ) -> AsyncGenerator[tuple[int, Item], None]:
         """Each ticket's answer with its place among those sent."""
         for place, entry in enumerate(checked):
             if isinstance(entry, str):
-                yield place, {"error": entry}
+                yield place, whole.add(place, lambda entry=entry: {"error": entry})  # type: ignore[misc]
         number = 0
         async with aclosing(outcomes):
             async for place, done in outcomes:
                 number += 1
-                yield places[place], self._item(done)
+                yield places[place], whole.add(places[place], lambda done=done: self._item(done))  # type: ignore[misc]
                 if number % _ITEMS_PER_TURN == 0:
                     await asyncio.sleep(0)
 
-    async def _lines(self, items: AsyncIterator[tuple[int, Item]], *, total: int, began: float) -> Response:
+    async def _lines(
+        self, items: AsyncIterator[tuple[int, Item]], whole: "_Whole", once: AnsweredOnce | None
+    ) -> Response:
         """One line for each ticket, and one that sums up.
 
         The work goes on when the client vanishes: what it was told is stored, and what it is charged for is done. A
@@ -108,7 +119,9 @@ class BatchV1:
         """
         lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._fill(lines, items, first, total=total, began=began))
+        task = asyncio.create_task(self._fill(lines, items, first, whole))
+        if once is not None:
+            once.work = task
         self._streams.add(task)
         task.add_done_callback(self._streams.discard)
         await first
@@ -124,18 +137,14 @@ class BatchV1:
         lines: "asyncio.Queue[bytes | None]",
         items: AsyncIterator[tuple[int, Item]],
         first: "asyncio.Future[None]",
-        *,
-        total: int,
-        began: float,
+        whole: "_Whole",
     ) -> None:
-        results: list[Item] = []
         try:
             async for place, item in items:
-                results.append(item)
-                lines.put_nowait(orjson.dumps({"index": place, **item}) + b"\n")
+                lines.put_nowait(_line({"index": place, **item}))
                 if not first.done():
                     first.set_result(None)
-            lines.put_nowait(orjson.dumps(_summary(results, total, began)) + b"\n")
+            lines.put_nowait(_line(whole.summary))
         except (JournalUnavailable, StorageUnavailable):
             self._broken(lines, first, self._store_failed())
         except Exception as error:  # the stream has begun: the edge cannot answer any more
@@ -149,7 +158,7 @@ class BatchV1:
         if not first.done():
             first.set_exception(reply)
             return
-        lines.put_nowait(orjson.dumps({"error": reply.error.title, "message": reply.message}) + b"\n")
+        lines.put_nowait(_line({"error": reply.error.title, "message": reply.message}))
 
     def _item(self, done: Triaged | Failed) -> Item:
         if isinstance(done, Failed):
@@ -167,14 +176,49 @@ class BatchV1:
         return ErrorReply(STORE_UNAVAILABLE)
 
 
-def _summary(results: Sequence[Item], total: int, began: float) -> Item:
-    failed = sum("error" in item for item in results)
-    return {
-        "total": total,
-        "successful": len(results) - failed,
-        "failed": failed,
-        "processing_time": round(perf_counter() - began, 6),
-    }
+class _Whole:
+    """The answer to a batch as it grows; what it says once it says again."""
+
+    def __init__(self, total: int, began: float, *, lines: bool) -> None:
+        """Args:
+        lines: whether each ticket has a line instead of a place in one list.
+        """
+        self.lines = lines
+        self._total = total
+        self._began = began
+        self._items: dict[int, Item] = {}
+        self._summary: Item = {}
+
+    def add(self, place: int, item: Callable[[], Item]) -> Item:
+        """The answer to a ticket; made when it is asked for first."""
+        if place not in self._items:
+            self._items[place] = item()
+        return self._items[place]
+
+    @property
+    def summary(self) -> Item:
+        """Counts and time, as they are when this is asked for first."""
+        if not self._summary:
+            failed = sum("error" in item for item in self._items.values())
+            self._summary = {
+                "total": self._total,
+                "successful": len(self._items) - failed,
+                "failed": failed,
+                "processing_time": round(perf_counter() - self._began, 6),
+            }
+        return self._summary
+
+    def response(self) -> Response:
+        """All of it."""
+        if self.lines:
+            lines = [_line({"index": place, **item}) for place, item in self._items.items()]
+            return Response(b"".join([*lines, _line(self.summary)]), media_type=NDJSON)
+        results = [self._items.get(place, {}) for place in range(self._total)]
+        return json_reply({**self.summary, "results": results})
+
+
+def _line(item: Item) -> bytes:
+    return orjson.dumps(item) + b"\n"
 
 
 def _message_or_fault(ticket: Any) -> Message | str:

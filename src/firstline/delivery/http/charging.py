@@ -70,12 +70,14 @@ async def charged(
     return response
 
 
-async def uncharged(request: Request, *, app: App, callers: Callers) -> Caller:
+async def uncharged(request: Request, *, app: App, callers: Callers, caller: Caller | None = None) -> Caller:
     """The caller of a request that spends no quota, only the burst of the ticket classifier's plan.
 
+    Args:
+        caller: where it is known already.
     Raises: ErrorReply 401, 429 over the burst limit, 503 when the key cannot be looked up.
     """
-    caller = await callers.identify(request)
+    caller = caller or await callers.identify(request)
     plan = replace(callers.plan(caller, Contract.CLASSIFIER), limits={})
     now_us = app.clock.now_us()
     try:

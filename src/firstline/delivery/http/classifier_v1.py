@@ -25,6 +25,7 @@ from firstline.core.taxonomy import DEFAULT_CATEGORIES, Contract
 from firstline.delivery.http.callers import Callers, key_of, too_many_attempts
 from firstline.delivery.http.charging import charged, limit_headers
 from firstline.delivery.http.classifier_bodies import read_json, validated
+from firstline.delivery.http.idempotency import answered_once, keeping, keeping_key
 from firstline.delivery.http.replies import ErrorReply, json_reply
 from firstline.delivery.http.schemas import ClassifyRequest, NewKeyRequest, RegisterRequest
 from firstline.delivery.http.verdicts import asks_of, count, shared_members, spent_member
@@ -32,8 +33,9 @@ from firstline.ports.journal import JournalUnavailable
 from firstline.ports.limiter import UsageUnknown
 from firstline.ports.storage import ApiKey, EmailTaken, KeyNotFound, StorageUnavailable
 from firstline.usecases.access import Caller
-from firstline.usecases.accounts import FREE, valid_email
+from firstline.usecases.accounts import FREE, NewKey, valid_email
 from firstline.usecases.records import Charge
+from firstline.usecases.verdict_store import Triaged
 
 MAX_BATCH_BYTES: Final = 24 << 20
 _BATCH_BYTES_PER_TICKET: Final = 24 << 10
@@ -76,22 +78,28 @@ class ClassifierV1:
         message = Message(
             found.ticket, Contract.CLASSIFIER, customer_ref=found.customer_ref, external_id=found.external_id
         )
+
+        def answer(done: Triaged) -> Response:
+            return json_reply(
+                {
+                    "category": done.verdict.category,
+                    "confidence": round(done.verdict.probability, 4),
+                    "priority": done.verdict.priority.value,
+                    "processing_time": round(perf_counter() - began, 6),
+                    **shared_members(done),
+                }
+            )
+
+        once = answered_once(request)
+        keep = keeping(request, lambda stored: answer(stored[0][1]), caller=caller, at_us=received_at_us)
         try:
             done = await self._app.triage.triage(
-                message, caller=caller, charge=charge, received_at_us=received_at_us, asks=asks_of(found)
+                message, caller=caller, charge=charge, received_at_us=received_at_us, asks=asks_of(found), keep=keep
             )
         except (JournalUnavailable, StorageUnavailable):
             raise self._store_failed() from None
         count(self._app.metrics, Contract.CLASSIFIER, done.verdict, known=self._known)
-        return json_reply(
-            {
-                "category": done.verdict.category,
-                "confidence": round(done.verdict.probability, 4),
-                "priority": done.verdict.priority.value,
-                "processing_time": round(perf_counter() - began, 6),
-                **shared_members(done),
-            }
-        )
+        return (once and once.response) or answer(done)
 
     async def register(self, request: Request) -> Response:
         """A free account with its first key; paid tiers only for operators."""
@@ -112,23 +120,30 @@ class ClassifierV1:
                 f"The {found.tier} tier needs a paid subscription: see {self._app.settings.upgrade_url}, or ask the "
                 "operator of this server.",
             )
+        limits = plans[found.tier].limits
+
+        def answer(new: NewKey) -> Response:
+            return json_reply(
+                {
+                    "api_key": new.secret,
+                    "tier": found.tier,
+                    "rate_limits": {"hourly": limits[Window.HOUR], "daily": limits[Window.DAY]},
+                },
+                status=201,
+            )
+
+        once = answered_once(request)
         try:
             actor = operator.actor if operator else f"address:{self._callers.address(request)}"
-            new = await self._app.accounts.register(email, actor=actor, plan=found.tier)
+            new = await self._app.accounts.register(
+                email, actor=actor, plan=found.tier, keep=keeping_key(request, answer, self._app.clock)
+            )
         except EmailTaken:
             raise ErrorReply(EMAIL_TAKEN) from None
         except StorageUnavailable:
             raise self._store_failed() from None
         self._app.access.forget()
-        limits = plans[found.tier].limits
-        return json_reply(
-            {
-                "api_key": new.secret,
-                "tier": found.tier,
-                "rate_limits": {"hourly": limits[Window.HOUR], "daily": limits[Window.DAY]},
-            },
-            status=201,
-        )
+        return (once and once.response) or answer(new)
 
     async def usage(self, request: Request) -> Response:
         """Limits and what is left of them; costs nothing."""
@@ -170,27 +185,33 @@ class ClassifierV1:
         """A further key; it shares the account's limits."""
         caller = await self._callers.identify(request)
         headers, _ = await self._limits(caller)
+
+        def answer(new: NewKey) -> Response:
+            return json_reply(
+                {
+                    "key": new.secret,
+                    "key_id": f"{KEY}{new.key.id}",
+                    "tier": caller.account.plans[Contract.CLASSIFIER],
+                    "created_at": iso(new.key.created_at_us),
+                    "message": "Store this key now: it is not shown again.",
+                },
+                status=201,
+                headers=headers,
+            )
+
+        once = answered_once(request)
         try:
             found = validated(NewKeyRequest, await read_json(request))
             if caller.key is None:
                 raise ErrorReply(DEMO_ACCOUNT)
-            new = await self._app.keys.add(caller, name=found.name)
+            keep = keeping_key(request, answer, self._app.clock, account_id=caller.account.id)
+            new = await self._app.keys.add(caller, name=found.name, keep=keep)
         except ErrorReply as reply:
             reply.headers.update(headers)
             raise
         except StorageUnavailable:
             raise self._store_failed() from None
-        return json_reply(
-            {
-                "key": new.secret,
-                "key_id": f"{KEY}{new.key.id}",
-                "tier": caller.account.plans[Contract.CLASSIFIER],
-                "created_at": iso(new.key.created_at_us),
-                "message": "Store this key now: it is not shown again.",
-            },
-            status=201,
-            headers=headers,
-        )
+        return (once and once.response) or answer(new)
 
     async def revoke_key(self, request: Request) -> Response:
         """Revoke a key of the caller's account for good."""

@@ -16,6 +16,7 @@ from firstline.delivery.http.bodies import JsonInvalid, parse_json, read_body
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.charging import charged, limit_headers
 from firstline.delivery.http.classifier_v1 import iso
+from firstline.delivery.http.idempotency import answered_once, keeping, keeping_key
 from firstline.delivery.http.replies import ErrorReply, json_reply
 from firstline.delivery.http.schemas import CreateKeyRequest, DecisionRequest
 from firstline.delivery.http.verdicts import asks_of, count, shared_members, spent_member
@@ -23,8 +24,9 @@ from firstline.ports.journal import JournalUnavailable
 from firstline.ports.limiter import UsageUnknown
 from firstline.ports.storage import StorageUnavailable
 from firstline.usecases.access import Caller
-from firstline.usecases.accounts import valid_email
+from firstline.usecases.accounts import NewKey, valid_email
 from firstline.usecases.records import Charge
+from firstline.usecases.verdict_store import Triaged
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -60,26 +62,17 @@ class DecisionV1:
             customer_ref=found.customer_ref,
             external_id=found.external_id,
         )
+        once = answered_once(request)
+        keep = keeping(request, lambda stored: _answer(stored[0][1]), caller=caller, at_us=received_at_us)
         try:
             done = await self._app.triage.triage_safely(
-                message, caller=caller, charge=charge, received_at_us=received_at_us, asks=asks_of(found)
+                message, caller=caller, charge=charge, received_at_us=received_at_us, asks=asks_of(found), keep=keep
             )
         except (JournalUnavailable, StorageUnavailable):
             self._app.metrics.store_failures.inc()
             raise ErrorReply(STORE_UNAVAILABLE) from None
-        verdict = done.verdict
-        count(self._app.metrics, Contract.DECISION, verdict, known=self._known)
-        return json_reply(
-            {
-                "decision": verdict.decision.value,
-                "priority": verdict.priority.value,
-                "churn_risk": verdict.churn_risk,
-                "confidence": verdict.confidence,
-                "recommended_action": verdict.recommended_action,
-                "category": verdict.category,
-                **shared_members(done),
-            }
-        )
+        count(self._app.metrics, Contract.DECISION, done.verdict, known=self._known)
+        return (once and once.response) or _answer(done)
 
     async def usage(self, request: Request) -> Response:
         """Requests so far, limits and cost; costs nothing."""
@@ -147,6 +140,20 @@ class DecisionV1:
         email = valid_email(found.email)
         if email is None:
             raise _unprocessable([_fault("value_error", ["body", "email"], "not an e-mail address")])
+        plan = self._app.catalogues[Contract.DECISION].plans[found.tier]
+
+        def answer(new: NewKey) -> Response:
+            return json_reply(
+                {
+                    "api_key": new.secret,
+                    "tier": found.tier,
+                    "limits": _limits_data(plan),
+                    "warning": "Store this key now: it is not shown again.",
+                },
+                status=201,
+            )
+
+        once = answered_once(request)
         try:
             new = await self._app.accounts.create_key(
                 email,
@@ -155,21 +162,28 @@ class DecisionV1:
                 name=found.name,
                 kind=KeyKind.TEST if found.is_test else KeyKind.LIVE,
                 actor=caller.actor,
+                keep=keeping_key(request, answer, self._app.clock, account_id=caller.account.id),
             )
         except StorageUnavailable:
             self._app.metrics.store_failures.inc()
             raise ErrorReply(STORE_UNAVAILABLE) from None
         self._app.access.forget()
-        plan = self._app.catalogues[Contract.DECISION].plans[found.tier]
-        return json_reply(
-            {
-                "api_key": new.secret,
-                "tier": found.tier,
-                "limits": _limits_data(plan),
-                "warning": "Store this key now: it is not shown again.",
-            },
-            status=201,
-        )
+        return (once and once.response) or answer(new)
+
+
+def _answer(done: Triaged) -> Response:
+    verdict = done.verdict
+    return json_reply(
+        {
+            "decision": verdict.decision.value,
+            "priority": verdict.priority.value,
+            "churn_risk": verdict.churn_risk,
+            "confidence": verdict.confidence,
+            "recommended_action": verdict.recommended_action,
+            "category": verdict.category,
+            **shared_members(done),
+        }
+    )
 
 
 def _limits_data(plan: Plan) -> dict[str, int]:

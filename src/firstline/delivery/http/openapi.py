@@ -1,13 +1,14 @@
 """The OpenAPI document, from the route table through FastAPI's own generator."""
 
 from inspect import Parameter, Signature
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Header, Path, Security
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
+from pydantic import Field
 
 from firstline import __version__
 from firstline.delivery.http.routes import RouteSpec
@@ -19,6 +20,7 @@ _DESCRIPTION = (
 )
 _API_KEY = APIKeyHeader(name="X-API-Key", scheme_name="ApiKey", auto_error=False)
 _BEARER = HTTPBearer(scheme_name="Bearer", auto_error=False)
+_IDEMPOTENCY_KEY = Annotated[str, Field(pattern="^[!-~]{1,255}$")]
 _REASONS = {
     400: "Malformed JSON or a field at fault.",
     401: "No valid key.",
@@ -26,7 +28,7 @@ _REASONS = {
     403: "Not allowed with this key.",
     404: "Not found.",
     408: "The body came too slowly.",
-    409: "Already there.",
+    409: "Already there, or an Idempotency-Key in use or used for another request.",
     412: "Another version is in force than If-Match names.",
     413: "The body is too large.",
     422: "Malformed JSON or a field at fault.",
@@ -73,6 +75,20 @@ def _documented(spec: RouteSpec) -> APIRoute:
                 Parameter.KEYWORD_ONLY,
                 default=Header(alias="If-Match", default=None, description="The version that must be in force."),
                 annotation=str | None,
+            )
+        )
+    if spec.takes_idempotency_key:
+        parameters.append(
+            Parameter(
+                "idempotency_key",
+                Parameter.KEYWORD_ONLY,
+                default=Header(
+                    alias="Idempotency-Key",
+                    default=None,
+                    description="Sent again within 24 hours with the same body, the request is answered the same and "
+                    "does nothing more. 1 to 255 visible ASCII characters.",
+                ),
+                annotation=_IDEMPOTENCY_KEY | None,
             )
         )
     if spec.takes is not None:

@@ -11,7 +11,8 @@ from starlette.responses import Response
 from firstline.bootstrap import App
 from firstline.delivery.http import own_settings_schemas as own_schemas
 from firstline.delivery.http import schemas
-from firstline.delivery.http.batch_v1 import BatchV1
+from firstline.delivery.http.batch_v1 import MAX_BATCH_BYTES, BatchV1
+from firstline.delivery.http.bodies import MAX_BODY_BYTES
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.classifier_v1 import ClassifierV1
 from firstline.delivery.http.decision_v1 import DecisionV1
@@ -34,6 +35,9 @@ class RouteSpec:
         secured: whether a key is asked for.
         listed: whether OpenAPI shows it.
         media_type: of a successful answer that is no JSON.
+        keyless: whether a key may be missing in development.
+        idempotent: of a POST, whether `Idempotency-Key` is honoured.
+        max_body: most bytes of a body that comes with one.
     """
 
     method: str
@@ -47,6 +51,14 @@ class RouteSpec:
     secured: bool = False
     listed: bool = True
     media_type: str = "application/json"
+    keyless: bool = False
+    idempotent: bool = True
+    max_body: int = MAX_BODY_BYTES
+
+    @property
+    def takes_idempotency_key(self) -> bool:
+        """Whether the route is a POST that may be sent again with the same key."""
+        return self.method == "POST" and self.idempotent
 
 
 _CLASSIFIER: Final = "Ticket classifier"
@@ -69,15 +81,15 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
     return [
         RouteSpec(
             "POST", "/api/v1/classify", classifier.classify, _CLASSIFIER, schemas.ClassifyRequest, schemas.ClassifyBody,
-            errors=_errors(a, 400, 401, 408, 413, 429, 503), secured=True,
+            errors=_errors(a, 400, 401, 408, 409, 413, 429, 503), secured=True,
         ),
         RouteSpec(
             "POST", "/v1/decision", decision.decide, _DECISION, schemas.DecisionRequest, schemas.DecisionBody,
-            errors={**_errors(b, 401, 408, 413, 429, 503), **faults}, secured=True,
+            errors={**_errors(b, 400, 401, 408, 409, 413, 429, 503), **faults}, secured=True, keyless=True,
         ),
         RouteSpec(
             "POST", "/api/v1/batch", BatchV1(app, callers).batch, _CLASSIFIER, schemas.BatchRequest, schemas.BatchBody,
-            errors=_errors(a, 400, 401, 408, 413, 429, 503), secured=True,
+            errors=_errors(a, 400, 401, 408, 409, 413, 429, 503), secured=True, max_body=MAX_BATCH_BYTES,
         ),
         RouteSpec(
             "GET", "/api/v1/health", classifier.health, _CLASSIFIER, None, schemas.ClassifierHealthBody,
@@ -97,7 +109,7 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
         ),
         RouteSpec(
             "POST", "/api/v1/auth/keys", classifier.add_key, _CLASSIFIER, schemas.NewKeyRequest, schemas.NewKeyBody,
-            201, _errors(a, 400, 401, 403, 408, 413, 429, 503), secured=True,
+            201, _errors(a, 400, 401, 403, 408, 409, 413, 429, 503), secured=True,
         ),
         RouteSpec(
             "DELETE", "/api/v1/auth/keys/{key_id}", classifier.revoke_key, _CLASSIFIER, None, schemas.MessageBody,
@@ -110,7 +122,7 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
         RouteSpec("GET", "/v1/pricing", decision.pricing, _DECISION, None, schemas.PricingBody),
         RouteSpec(
             "POST", "/v1/keys/create", decision.create_key, _DECISION, schemas.CreateKeyRequest, schemas.CreateKeyBody,
-            201, {**_errors(b, 401, 403, 408, 413, 429, 503), **faults}, secured=True,
+            201, {**_errors(b, 400, 401, 403, 408, 409, 413, 429, 503), **faults}, secured=True,
         ),
         RouteSpec(
             "GET", "/v1/categories", own.categories, _OWN, None, own_schemas.CategoriesBody,
