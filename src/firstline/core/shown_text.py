@@ -6,6 +6,7 @@ and the best-known harm. It cannot stop a harmful step that is put in harmless w
 """
 
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Final
 
@@ -19,6 +20,9 @@ _UNPRINTED: Final = re.compile(r"[^ -~’‘“”\u2011\u2013\u2014…→€™
 
 _PLACEHOLDER: Final = re.compile(r"\[(?:EMAIL|PHONE|CARD|IBAN|NATIONAL_ID|IP)_[1-9][0-9]{0,8}\]")
 """What is put back later; a secret is not for showing."""
+
+_RENDERED: Final = re.compile(r"[<>`{}\\|]|//|\]\(")
+"""What an address of the message's own may bring in: `"<img src=x>"@example.com` is one."""
 
 _UNSAFE: Final = (
     # Links, addresses, mentions.
@@ -108,6 +112,17 @@ def shown_reason(text: str) -> str:
     It may hold placeholders, save for secrets, and amounts: it asks nobody to do anything.
     """
     return _plain(text, MAX_REASON)
+
+
+def restored_reason(text: str, restore: Callable[[str], str]) -> str:
+    """A reason with personal data back in its place, or as it was where that would bring in what may not be shown.
+
+    Args:
+        text: as `shown_reason` has let it through.
+        restore: puts values in the place of placeholders.
+    """
+    full = restore(text)
+    return text if full != text and (_UNPRINTED.search(full) or _RENDERED.search(full)) else full[:MAX_REASON]
 
 
 def _plain(text: str, most: int) -> str:

@@ -6,7 +6,8 @@ import codecs
 import pytest
 
 from firstline.core.prompt import instructions
-from firstline.core.shown_text import MAX_ACTION, MAX_REASON, shown_action, shown_reason
+from firstline.core.redaction import Redactor
+from firstline.core.shown_text import MAX_ACTION, MAX_REASON, restored_reason, shown_action, shown_reason
 from firstline.core.taxonomy import DEFAULT_CATEGORIES
 
 ORDINARY_ACTIONS = """\
@@ -258,3 +259,22 @@ def test_long_words_are_cut_to_their_bound() -> None:
 
 def test_spaces_and_lines_become_one_space() -> None:
     assert shown_action(" Ask the customer\n\tfor\u00a0 the order. ") == "Ask the customer for the order."
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("jo@example.com", "jo@example.com asks for it."),
+        ('"<img src=x>"@example.com', "[EMAIL_1] asks for it."),
+        ("jo\u200d@example.com", "[EMAIL_1] asks for it."),
+        ("jo＠example．com", "[EMAIL_1] asks for it."),
+    ],
+)
+def test_address_comes_back_into_a_reason_unless_it_could_be_rendered_or_deceive(address: str, shown: str) -> None:
+    redactor = Redactor()
+    assert redactor.mask(address) == "[EMAIL_1]"
+    assert restored_reason("[EMAIL_1] asks for it.", redactor.restore) == shown
+
+
+def test_restored_reason_stays_within_its_bound() -> None:
+    assert len(restored_reason("x" * MAX_REASON, lambda text: f"{text}yz")) == MAX_REASON
