@@ -28,6 +28,11 @@ Truth values are `true` and `false`; `1` and `0`, `yes` and `no`, `on` and `off`
 
 SECTIONS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("Server", "", ("environment", "host", "port", "data_dir", "trusted_proxies")),
+    (
+        "Database",
+        "See [PostgreSQL](../guides/postgresql.md).",
+        ("database_url", "database_timeout_seconds", "database_connections"),
+    ),
     ("What is stored", "", ("history", "history_text")),
     ("Decisions", "", ("rules_dir", "model_file", "low_confidence_threshold", "review_probability")),
     (

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,12 +14,13 @@ from firstline.adapters.local_model import LocalModel, load_local_model
 from firstline.adapters.memory_limiter import MemoryLimiter
 from firstline.adapters.plan_files import Catalogues, load_catalogues
 from firstline.adapters.rule_files import read_rules
+from firstline.adapters.sealed_answers import SealedAnswers
 from firstline.adapters.shipped_rules import shipped_rules
 from firstline.adapters.sql.engine import Database, open_engine
 from firstline.adapters.sql.migrate import migrate
-from firstline.adapters.sql.sql_storage import SqlStorage, write_directly
-from firstline.adapters.sql.sqlite_writer import SqliteWriter
-from firstline.adapters.sql.store_probe import StoreProbe
+from firstline.adapters.sql.runners import write_directly
+from firstline.adapters.sql.server_stores import ServerStore, sqlite_store
+from firstline.adapters.sql.sql_storage import SqlStorage
 from firstline.adapters.system import SystemClock, SystemIdentities, return_memory
 from firstline.adapters.telemetry import Metrics, fault_fields, open_log
 from firstline.adapters.trainer import ProcessTrainer
@@ -38,6 +39,7 @@ from firstline.usecases.access import ANONYMOUS, DEMO_ACCOUNTS, Access
 from firstline.usecases.accounts import Accounts
 from firstline.usecases.asking import Asking
 from firstline.usecases.categories import Categories
+from firstline.usecases.idempotency import Idempotency
 from firstline.usecases.in_force import AccountsInForce
 from firstline.usecases.keys import Keys
 from firstline.usecases.records import Keeping
@@ -65,6 +67,7 @@ class App:
     access: Access
     accounts: Accounts
     keys: Keys
+    idempotency: Idempotency
     categories: Categories
     asking: Asking
     spending: Spending
@@ -142,18 +145,79 @@ def database_path(data_dir: Path) -> Path:
     return data_dir / DATABASE_NAME
 
 
-def open_database(path: Path) -> Database:
-    """The database at its current schema.
+def open_database(settings: Settings) -> Database:
+    """The database at its current schema, for a process that is not the server.
 
     Raises: CannotStart.
     """
+    if settings.database_url is not None:
+        from firstline.adapters.sql.postgres_engine import open_postgres
+        from firstline.adapters.sql.postgres_schema import check_schema
+
+        url = settings.database_url.get_secret_value()
+        with _saying_where(settings):
+            database = open_postgres(url, timeout_s=settings.database_timeout_seconds)
+            _or_disposed(database, lambda: check_schema(database))
+        return database
+    path = database_path(settings.data_dir)
     database = open_engine(path)
-    try:
-        migrate(database, path)
-    except StorageUnavailable as error:
-        database.dispose()
-        raise CannotStart(f"{path}: {error}.") from None
+    with _saying_where(settings):
+        _or_disposed(database, lambda: migrate(database, path))
     return database
+
+
+def open_server_store(settings: Settings, *, on_foreign_change: Callable[[], None]) -> ServerStore:
+    """The database of a server; that in a folder is its own, PostgreSQL's may be shared.
+
+    Raises: CannotStart.
+    """
+    if settings.database_url is None:
+        path = database_path(settings.data_dir)
+        lock = _lock(settings.data_dir)
+        with _saying_where(settings):
+            return sqlite_store(path, on_foreign_change=on_foreign_change, release=lock.close)
+    # Only here, for it takes a moment to import.
+    from firstline.adapters.sql.postgres_store import postgres_store
+
+    with _saying_where(settings):
+        return postgres_store(
+            settings.database_url.get_secret_value(),
+            connections=settings.database_connections,
+            timeout_s=settings.database_timeout_seconds,
+            on_foreign_change=on_foreign_change,
+        )
+
+
+def place_of_database(settings: Settings) -> str:
+    """Where the database is, for people: a path, or host and name without user and password.
+
+    Raises: CannotStart.
+    """
+    if settings.database_url is None:
+        return str(settings.data_dir / DATABASE_NAME)
+    from firstline.adapters.sql.postgres_engine import place_of
+
+    try:
+        return place_of(settings.database_url.get_secret_value())
+    except ValueError as error:
+        raise CannotStart(f"FIRSTLINE_DATABASE_URL: {error}.") from None
+
+
+@contextlib.contextmanager
+def _saying_where(settings: Settings) -> Iterator[None]:
+    place = place_of_database(settings)
+    try:
+        yield
+    except StorageUnavailable as error:
+        raise CannotStart(f"{place}: {error}.") from None
+
+
+def _or_disposed(database: Database, work: Callable[[], object]) -> None:
+    try:
+        work()
+    except StorageUnavailable:
+        database.dispose()
+        raise
 
 
 def open_accounts(settings: Settings) -> tuple[Accounts, Keys]:
@@ -161,32 +225,27 @@ def open_accounts(settings: Settings) -> tuple[Accounts, Keys]:
 
     Raises: CannotStart.
     """
-    path = database_path(settings.data_dir)
-    engine = open_database(path)
-    storage = SqlStorage(engine, write_directly(engine))
+    database = open_database(settings)
+    storage = SqlStorage(database, write_directly(database))
     accounts = Accounts(storage, SystemClock(), SystemIdentities())
     return accounts, Keys(accounts, lambda: None)
 
 
 def build(settings: Settings) -> App:
-    """The whole server on SQLite.
+    """The whole server, on SQLite or PostgreSQL.
 
     Raises: CannotStart.
     """
     development = is_development(settings)
-    path = database_path(settings.data_dir)
-    lock = _lock(settings.data_dir)
+    store = open_server_store(settings, on_foreign_change=lambda: forget())
     try:
-        database = open_database(path)
         engine = build_engine(settings)
     except CannotStart:
-        lock.close()
+        store.abandon()
         raise
     clock, identities = SystemClock(), SystemIdentities()
     log = open_log(settings.log_level)
-    writer = SqliteWriter(database, on_foreign_change=lambda: forget())
-    storage = SqlStorage(database, writer.run)
-    access = Access(storage, clock=clock)
+    access = Access(store.storage, clock=clock)
     background: list[asyncio.Task[None]] = []
 
     def forget() -> None:
@@ -194,14 +253,14 @@ def build(settings: Settings) -> App:
         app.categories.in_force.forget()
 
     async def start() -> None:
-        writer.start()
+        await store.start()
         if development:
             await _ensure_demo_accounts(app.accounts)
         await keep_versions(app)
         await asyncio.to_thread(app.asking.warm)
         background.append(asyncio.create_task(watch_rules(app)))
         background.append(asyncio.create_task(prune(app)))
-        background.append(asyncio.create_task(store_spend(app, writer)))
+        background.append(asyncio.create_task(store_spend(app, store.journal)))
         return_memory()
 
     async def close() -> None:
@@ -213,32 +272,29 @@ def build(settings: Settings) -> App:
         await app.asking.close()
         await app.triage.close()
         await app.categories.in_force.close()
-        await store_spend_now(app, writer)
-        await writer.close()
-        database.dispose()
-        lock.close()
+        await store_spend_now(app, store.journal)
+        await store.close()
 
     try:
         app = assemble(
             settings,
             engine,
-            journal=writer,
-            storage=storage,
+            journal=store.journal,
+            storage=store.storage,
             access=access,
             trainer=ProcessTrainer(engine.classifier, model_file=settings.model_file),
             clock=clock,
             identities=identities,
             log=log,
             development=development,
-            probe=StoreProbe(writer, storage),
+            probe=store.probe,
             start=start,
             close=close,
         )
     except SettingsInvalid as error:
-        database.dispose()
-        lock.close()
+        store.abandon()
         raise CannotStart(str(error)) from None
-    app.queued = lambda: writer.queued
+    app.queued = store.queued
     return app
 
 
@@ -323,6 +379,7 @@ def assemble(
         access=access,
         accounts=accounts,
         keys=Keys(accounts, access.forget),
+        idempotency=Idempotency(storage, journal, SealedAnswers(), clock),
         categories=Categories(accounts, trainer, in_force, engine.classifier.name),
         asking=asking,
         spending=spending,

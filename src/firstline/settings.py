@@ -61,6 +61,17 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
     data_dir: Path = Field(Path("var"), description="Folder for the database; made if it is missing.")
+    database_url: SecretStr | None = Field(
+        None,
+        description="postgresql://user:password@host:5432/name for PostgreSQL, which several servers may share; "
+        "without one the database is a SQLite file in the data folder.",
+    )
+    database_timeout_seconds: float = Field(
+        5, ge=0.5, le=60, description="How long a verdict may wait to be stored on PostgreSQL before the answer is 503."
+    )
+    database_connections: int = Field(
+        8, ge=2, le=200, description="Most connections of a server to PostgreSQL, besides two for verdicts and news."
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least severe line logged.")
     access_log: bool = Field(True, description="One JSON line per request: who, what, when, status.")
     history: bool = Field(True, description="Store tickets and verdicts.")
@@ -224,6 +235,13 @@ class Settings(BaseSettings):
     redis_db: int = Field(
         0, ge=0, le=1_000, validation_alias=_published("REDIS_DB"), description="Kept for shared limits."
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("it must begin with postgresql://")
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -15,7 +15,12 @@ from typing import NamedTuple, Protocol
 
 
 class JournalUnavailable(Exception):
-    """The record could not be made durable; nothing of it was stored."""
+    """The record could not be made durable; nothing of it was stored, unless it is `OutcomeUnknown`."""
+
+
+class OutcomeUnknown(JournalUnavailable):
+    """The connection to the store broke while the record was being committed, and the store could not be asked again
+    in time: the record is stored wholly or not at all, and nobody knows which."""
 
 
 class TicketRow(NamedTuple):

@@ -1,4 +1,4 @@
-"""SQLite engines: pragmas, explicit transactions, and errors as the port's own."""
+"""SQLite engines: pragmas, explicit transactions; and what drivers raise, as the port's own errors."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from firstline.ports.storage import StorageUnavailable
@@ -15,7 +16,7 @@ from firstline.ports.storage import StorageUnavailable
 BUSY_TIMEOUT_S: Final = 5.0
 
 Database = Engine
-"""What `open_engine` gives; named apart from the engine that decides."""
+"""What `open_engine` and `open_postgres` give; named apart from the engine that decides."""
 
 
 def open_engine(path: Path) -> Engine:
@@ -51,27 +52,58 @@ def storage_errors() -> Iterator[None]:
     """Turn what a driver raises about the state of the store into `StorageUnavailable`, without its text."""
     try:
         yield
+    except IntegrityError:
+        raise
     except DBAPIError as error:
-        if isinstance(error.orig, sqlite3.IntegrityError):
-            raise
         raise StorageUnavailable(cause_of(error.orig)) from None
+    except PoolTimeout:
+        raise StorageUnavailable("all connections to the database are in use") from None
     except sqlite3.Error as error:
         raise StorageUnavailable(cause_of(error)) from None
 
 
+_SQLITE: Final = {
+    "SQLITE_FULL": "the disk is full",
+    "SQLITE_BUSY": "the database is locked by another process",
+    "SQLITE_LOCKED": "the database is locked by another process",
+    "SQLITE_READONLY": "the database cannot be written",
+    "SQLITE_CANTOPEN": "the database cannot be opened",
+    "SQLITE_NOTADB": "the file is no SQLite database",
+    "SQLITE_CORRUPT": "the database is damaged",
+}
+_POSTGRES: Final = {
+    "53100": "the disk of the database is full",
+    "53300": "the database has too many connections",
+    "25006": "the database cannot be written",
+    "28": "the database refused the user or the password",
+    "3D000": "the database server has no such database",
+    "42501": "the database refused: the user lacks a right",
+    "42P01": "the database lacks a table; run firstline db upgrade",
+    "42703": "the database lacks a column; run firstline db upgrade",
+    "40": "the database is too busy: other writers were in the way again and again",
+    "55P03": "the database is locked by another process",
+    "57014": "the database took too long",
+    "57P": "the database server is stopping or starting",
+    "08": "the database cannot be reached",
+}
+"""By SQLSTATE or its beginning; the longest that fits counts."""
+
+
 def cause_of(error: BaseException | None) -> str:
     """A short sentence for an operator: what is wrong with the store."""
-    name = getattr(error, "sqlite_errorname", "") or type(error).__name__
-    known = {
-        "SQLITE_FULL": "the disk is full",
-        "SQLITE_BUSY": "the database is locked by another process",
-        "SQLITE_LOCKED": "the database is locked by another process",
-        "SQLITE_READONLY": "the database cannot be written",
-        "SQLITE_CANTOPEN": "the database cannot be opened",
-        "SQLITE_NOTADB": "the file is no SQLite database",
-        "SQLITE_CORRUPT": "the database is damaged",
-    }
-    for prefix, sentence in known.items():
-        if name.startswith(prefix):
-            return sentence
-    return f"the database failed ({name})"
+    if isinstance(error, sqlite3.Error):
+        name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+        found = next((said for prefix, said in _SQLITE.items() if name.startswith(prefix)), None)
+        return found or f"the database failed ({name})"
+    state = getattr(error, "sqlstate", None)
+    if state is None:
+        # psycopg and asyncpg tell of a connection that broke, or never was, without a state.
+        unreachable = isinstance(error, OSError | TimeoutError) or type(error).__name__ in {
+            "OperationalError",
+            "ConnectionTimeout",
+            "InterfaceError",
+        }
+        name = type(error).__name__
+        return "the database cannot be reached" if unreachable else f"the database failed ({name})"
+    fitting = [prefix for prefix in _POSTGRES if state.startswith(prefix)]
+    return _POSTGRES[max(fitting, key=len)] if fitting else f"the database failed ({state})"

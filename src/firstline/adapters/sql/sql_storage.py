@@ -1,22 +1,22 @@
 """Accounts, keys, usage and audit on SQL, for `ports.storage.Storage`."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from firstline.adapters.sql import own_settings
-from firstline.adapters.sql.engine import storage_errors
+from firstline.adapters.sql.runners import Writes, read_in_threads
 from firstline.adapters.sql.tables import (
     account_asking,
     account_categories,
     account_thresholds,
     accounts,
     api_keys,
+    journal_groups,
     key_uses,
     provider_spend,
     usage,
@@ -40,42 +40,15 @@ from firstline.ports.storage import (
     ThresholdsRow,
 )
 
-_Result = TypeVar("_Result")
-
 _PLAN_COLUMN = {Contract.CLASSIFIER: accounts.c.classifier_plan, Contract.DECISION: accounts.c.decision_plan}
 _KEPT_WINDOWS_US = 2 * 86_400 * 1_000_000
-
-
-class Writes(Protocol):
-    """Runs a function in a write transaction; the server's writer thread, or `write_directly`."""
-
-    def __call__(self, task: Callable[[Connection], _Result], /) -> Awaitable[_Result]:
-        """Raises: StorageUnavailable, or what the function raises."""
-        ...
-
-
-def write_directly(engine: Engine) -> Writes:
-    """Short `BEGIN IMMEDIATE` transactions from a process that is not the server."""
-
-    async def write(task: Callable[[Connection], _Result], /) -> _Result:
-        def work() -> _Result:
-            with (
-                storage_errors(),
-                engine.connect().execution_options(immediate=True) as connection,
-                connection.begin(),
-            ):
-                return task(connection)
-
-        return await asyncio.to_thread(work)
-
-    return write
 
 
 class SqlStorage:
     """Implements `ports.storage.Storage`; reads on a pool of connections, writes where it is told to."""
 
     def __init__(self, engine: Engine, write: Writes) -> None:
-        self._engine = engine
+        self._read = read_in_threads(engine)
         self._write = write
 
     async def find_key(self, key_hash: str) -> tuple[ApiKey, Account] | None:
@@ -87,7 +60,7 @@ class SqlStorage:
         """See the port."""
         query = select(accounts).where(accounts.c.email_folded == email.strip().casefold())
         rows = await self._read(lambda c: c.execute(query).mappings().all())
-        return _account(rows[0]) if rows else None
+        return account_of(rows[0]) if rows else None
 
     async def add_account(
         self,
@@ -286,6 +259,7 @@ class SqlStorage:
             short = usage.c.window.in_([str(Window.MINUTE), str(Window.HOUR)])
             counters = delete(usage).where(short, usage.c.ends_at_us < now_us - _KEPT_WINDOWS_US)
             entries = delete(idempotency_table).where(idempotency_table.c.expires_at_us < now_us)
+            connection.execute(delete(journal_groups).where(journal_groups.c.at_us < now_us - _KEPT_WINDOWS_US))
             return connection.execute(counters).rowcount + connection.execute(entries).rowcount
 
         return await self._write(task)
@@ -293,13 +267,6 @@ class SqlStorage:
     async def ping(self) -> bool:
         """See the port."""
         return bool(await self._read(lambda c: c.exec_driver_sql("SELECT 1").scalar() == 1))
-
-    async def _read(self, query: Callable[[Connection], _Result]) -> _Result:
-        def work() -> _Result:
-            with storage_errors(), self._engine.connect() as connection:
-                return query(connection)
-
-        return await asyncio.to_thread(work)
 
 
 def _keys() -> Any:
@@ -333,11 +300,12 @@ def _key_and_account(row: Mapping[Any, Any]) -> tuple[ApiKey, Account]:
         requests=row["requests"],
         last_used_at_us=row["last_used_at_us"],
     )
-    account = _account({**row, "id": row["account_id"], "created_at_us": row["account_created_at_us"]})
+    account = account_of({**row, "id": row["account_id"], "created_at_us": row["account_created_at_us"]})
     return key, account
 
 
-def _account(row: Mapping[Any, Any]) -> Account:
+def account_of(row: Mapping[Any, Any]) -> Account:
+    """An account as its row has it."""
     return Account(
         id=row["id"],
         email=row["email"],

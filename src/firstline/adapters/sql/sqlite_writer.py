@@ -18,11 +18,10 @@ import orjson
 from sqlalchemy import Connection, Engine
 
 from firstline.adapters.sql.engine import cause_of, storage_errors
+from firstline.adapters.sql.merged_rows import added_up, uses
 from firstline.ports.journal import (
-    CounterDelta,
     IdempotencyEntry,
     JournalUnavailable,
-    KeyUse,
     OutboxEvent,
     Record,
     SpendDelta,
@@ -279,8 +278,8 @@ def _store(raw: sqlite3.Connection, records: Sequence[Record]) -> None:
         (
             _json([tuple(row) for record in records for row in record.tickets]),
             _json([tuple(row) for record in records for row in record.verdicts]),
-            _json(_added_up(delta for record in records for delta in record.counters)),
-            _json(_uses(record.key_use for record in records if record.key_use)),
+            _json(added_up(delta for record in records for delta in record.counters)),
+            _json(uses(record.key_use for record in records if record.key_use)),
             _json([tuple(record.idempotency) for record in records if record.idempotency]),
             _json([tuple(event) for record in records for event in record.outbox]),
             # Row by row, not added up before: every row has to hold against the constraints by itself.
@@ -291,19 +290,3 @@ def _store(raw: sqlite3.Connection, records: Sequence[Record]) -> None:
 
 def _json(rows: Sequence[tuple[Any, ...]]) -> str | None:
     return orjson.dumps(rows).decode() if rows else None
-
-
-def _added_up(deltas: Iterable[CounterDelta]) -> list[tuple[Any, ...]]:
-    sums: dict[tuple[Any, ...], int] = {}
-    for delta in deltas:
-        key = delta[:5]
-        sums[key] = sums.get(key, 0) + delta.amount
-    return [(*key, amount) for key, amount in sums.items()]
-
-
-def _uses(uses: Iterable[KeyUse]) -> list[tuple[str, int, int]]:
-    sums: dict[str, tuple[int, int]] = {}
-    for use in uses:
-        last, amount = sums.get(use.key_id, (0, 0))
-        sums[use.key_id] = (max(last, use.at_us), amount + use.amount)
-    return [(key, last, amount) for key, (last, amount) in sums.items()]

@@ -1,13 +1,14 @@
-"""Whether verdicts can be stored now, measured by a write of the size of a small group and a read."""
+"""Whether verdicts can be stored now, measured by a write and a read."""
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sqlalchemy import Connection, delete, insert
 
 from firstline.adapters.sql.sql_storage import SqlStorage
-from firstline.adapters.sql.sqlite_writer import SqliteWriter
 from firstline.adapters.sql.tables import versions
+from firstline.ports.journal import JournalUnavailable
 from firstline.ports.storage import StorageUnavailable
 
 FRESH_S: Final = 1.0
@@ -18,10 +19,13 @@ _BODY: Final = "0" * 32_768
 
 
 class StoreProbe:
-    """Writes and reads; a full disk, a locked or a vanished file shows within a second of the next question."""
+    """Writes and reads; a full disk, a locked file or a server that is gone shows within a second of the next question.
 
-    def __init__(self, writer: SqliteWriter, storage: SqlStorage) -> None:
-        self._writer = writer
+    The write has to go the way that verdicts go.
+    """
+
+    def __init__(self, write: Callable[[], Awaitable[object]], storage: SqlStorage) -> None:
+        self._write = write
         self._storage = storage
         self._asked_at = float("-inf")
         self._answer = False
@@ -33,13 +37,14 @@ class StoreProbe:
             return self._answer
         self._asked_at = now
         try:
-            await self._writer.run(_replace)
+            await self._write()
             self._answer = await self._storage.ping()
-        except StorageUnavailable:
+        except (JournalUnavailable, StorageUnavailable):
             self._answer = False
         return self._answer
 
 
-def _replace(connection: Connection) -> None:
+def write_a_page(connection: Connection) -> None:
+    """Replace a row of the size of a small group, on a file that may not be able to grow."""
     connection.execute(delete(versions).where(versions.c.kind == _KIND))
     connection.execute(insert(versions).values(kind=_KIND, content_hash=_KIND, body=_BODY, created_at_us=0))

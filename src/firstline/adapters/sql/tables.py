@@ -204,3 +204,20 @@ versions: Final = Table(
     Column("body", Text, nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
 )
+
+journal_groups: Final = Table(
+    "journal_groups",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("fenced", Integer, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+)
+"""Marks of groups of records; see `postgres_journal`. Empty on SQLite."""
+
+changes: Final = Table(
+    "changes",
+    metadata,
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+)
+"""How often accounts, keys and what accounts set were changed; see `postgres_changes`. Empty on SQLite."""

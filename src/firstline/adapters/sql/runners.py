@@ -1,0 +1,142 @@
+"""How functions on a `Connection` are run: reads and writes, in threads, within a bounded time.
+
+On SQLite a write runs on the server's writer thread, or in a short `BEGIN IMMEDIATE` transaction of another process.
+On PostgreSQL it is a serializable transaction, tried again where another one was in the way: a function that checks
+and then writes may rely on what it saw, as on SQLite, and therefore must not do anything but use its connection.
+"""
+
+import asyncio
+import random
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from firstline.adapters.sql.engine import storage_errors
+from firstline.ports.storage import StorageUnavailable
+
+READ_TIMEOUT_S: Final = 30.0
+ATTEMPTS: Final = 12
+_IN_THE_WAY: Final = frozenset({"40001", "40P01"})
+
+_Result = TypeVar("_Result")
+
+
+class Reads(Protocol):
+    """Runs a function that only reads."""
+
+    def __call__(self, task: Callable[[Connection], _Result], /) -> Awaitable[_Result]:
+        """Raises: StorageUnavailable, or what the function raises."""
+        ...
+
+
+class Writes(Protocol):
+    """Runs a function in a write transaction; it may run more than once, and its last run is what is stored."""
+
+    def __call__(self, task: Callable[[Connection], _Result], /) -> Awaitable[_Result]:
+        """Raises: StorageUnavailable, or what the function raises."""
+        ...
+
+
+def read_in_threads(engine: Engine, *, timeout_s: float = READ_TIMEOUT_S) -> Reads:
+    """Reads on the engine's pool; on PostgreSQL a connection that does not answer in time is cut."""
+
+    # One snapshot for all statements of a task, as SQLite has it.
+    options = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+
+    async def read(task: Callable[[Connection], _Result], /) -> _Result:
+        def work(watch: _Watch) -> _Result:
+            with storage_errors(), engine.connect().execution_options(**options) as connection, watch(connection):
+                return task(connection)
+
+        return await _in_thread(work, timeout_s)
+
+    return read
+
+
+def write_directly(engine: Engine, *, timeout_s: float = READ_TIMEOUT_S) -> Writes:
+    """Write transactions of their own: from a process that is not the server, and on PostgreSQL from any."""
+    if engine.dialect.name == "postgresql":
+        options: dict[str, Any] = {"isolation_level": "SERIALIZABLE"}
+    else:
+        options = {"immediate": True}
+
+    async def write(task: Callable[[Connection], _Result], /) -> _Result:
+        def once(watch: _Watch) -> _Result:
+            try:
+                with engine.connect().execution_options(**options) as connection, watch(connection), connection.begin():
+                    return task(connection)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) in _IN_THE_WAY:
+                    raise _InTheWay from None
+                raise
+
+        def work(watch: _Watch) -> _Result:
+            with storage_errors():
+                for attempt in range(ATTEMPTS):
+                    try:
+                        return once(watch)
+                    except _InTheWay:
+                        # Full jitter, so that those who met once do not meet again.
+                        time.sleep(random.uniform(0, min(0.005 * 2**attempt, 0.25)))  # noqa: S311
+            raise StorageUnavailable("the database is too busy: other writers were in the way again and again")
+
+        return await _in_thread(work, timeout_s)
+
+    return write
+
+
+class _InTheWay(Exception):
+    """Another transaction was in the way of this one; it can be tried again."""
+
+
+class _Watch:
+    """Which connection a thread waits on, so that it can be cut from outside."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self.over = False
+
+    def __call__(self, connection: Connection) -> "_Watch":
+        with self._lock:
+            if self.over:
+                raise StorageUnavailable("the database took too long")
+            self._connection = connection.connection.driver_connection
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._connection = None
+
+    def cut(self) -> None:
+        """Shut the connection's socket; whoever waits on it gets an error at once."""
+        with self._lock:
+            self.over = True
+            fileno = getattr(self._connection, "fileno", None)
+            if fileno is None:  # SQLite, or no connection yet
+                return
+            try:
+                with socket.socket(fileno=fileno()) as found:
+                    try:
+                        found.shutdown(socket.SHUT_RDWR)
+                    finally:
+                        found.detach()  # the driver closes it
+            except Exception:  # it was closed meanwhile, in whatever words the driver has for that
+                return
+
+
+async def _in_thread(work: Callable[[_Watch], _Result], timeout_s: float) -> _Result:
+    watch = _Watch()
+    handle = asyncio.get_running_loop().call_later(timeout_s, watch.cut)
+    try:
+        return await asyncio.to_thread(work, watch)
+    finally:
+        handle.cancel()
