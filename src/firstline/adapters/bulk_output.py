@@ -104,7 +104,7 @@ class PartFolder:
         part = self._part(len(self.committed))
         self._write(part.with_suffix(".json").name, notes)
         part.with_suffix(".open").replace(part)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         self.committed.append(notes)
 
     def finish(self) -> None:
@@ -112,7 +112,7 @@ class PartFolder:
         whole = self._folder / _WHOLE
         self._writer.join((self._part(number) for number in range(len(self.committed))), whole)
         whole.replace(self._out)
-        _sync_folder(self._out.parent)
+        sync_folder(self._out.parent)
         shutil.rmtree(self._folder, ignore_errors=True)
         self.close()
 
@@ -176,7 +176,8 @@ def sync(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names of the files in a folder on disk."""
     with suppress(OSError):  # some file systems know no such thing
         handle = os.open(folder, os.O_RDONLY)
         try:

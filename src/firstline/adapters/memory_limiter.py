@@ -1,7 +1,7 @@
 """Limits counted in this process, rebuilt from the usage ledger."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -74,6 +74,15 @@ class MemoryLimiter:
             if counter.starts_at_us <= granted.at_us < counter.ends_at_us and counter.used > 0:
                 counter.used -= 1
         return self._uses(state, plan)
+
+    async def add(
+        self, account_id: str, plan: Plan, amount: int, *, windows: Collection[Window], now_us: int
+    ) -> None:
+        """See the port; an account that is not known yet is read from the ledger when it is."""
+        state = self._states.get((account_id, plan.catalogue))
+        if state is not None:
+            for window in windows:
+                _current(state, window, now_us).used += amount
 
     async def uses(self, account_id: str, plan: Plan, *, now_us: int) -> tuple[WindowUse, ...]:
         """See the port."""

@@ -103,6 +103,10 @@ class MemoryStore:
         if broken:
             raise JournalUnavailable("the record breaks a constraint")
 
+    def account(self, account_id: str) -> Account:
+        """An account by its id."""
+        return self._accounts[account_id]
+
     async def find_key(self, key_hash: str) -> tuple[ApiKey, Account] | None:
         """See `ports.storage.Storage`, as for all methods below."""
         for key in self._keys.values():

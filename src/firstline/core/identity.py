@@ -6,6 +6,7 @@ TICKET: Final = "tkt_"
 KEY: Final = "key_"
 ACCOUNT: Final = "acc_"
 EVENT: Final = "evt_"
+JOB: Final = "job_"
 
 _HEX_LENGTH: Final = 32
 

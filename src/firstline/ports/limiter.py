@@ -5,9 +5,10 @@ rebuilt from the usage ledger before the first grant after a start; a refund nev
 never refunds a window that has ended meanwhile.
 """
 
+from collections.abc import Collection
 from typing import Protocol
 
-from firstline.core.plans import Denied, Granted, Plan, WindowUse
+from firstline.core.plans import Denied, Granted, Plan, Window, WindowUse
 
 
 class UsageUnknown(Exception):
@@ -26,6 +27,12 @@ class Limiter(Protocol):
 
     def refund(self, account_id: str, plan: Plan, granted: Granted) -> tuple[WindowUse, ...]:
         """Give the quota windows of a request back, keep its burst; the uses after that."""
+        ...
+
+    async def add(
+        self, account_id: str, plan: Plan, amount: int, *, windows: Collection[Window], now_us: int
+    ) -> None:
+        """Take note of requests that are in the ledger already, such as those of jobs; never refuses or raises."""
         ...
 
     async def uses(self, account_id: str, plan: Plan, *, now_us: int) -> tuple[WindowUse, ...]:

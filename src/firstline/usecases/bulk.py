@@ -85,12 +85,14 @@ class ChunkDecider:
         """The answers to the items, in order; an item that cannot be decided has an `error` and nothing else."""
         found = [self._message_of(item) for item in items]
         verdicts = iter(self._triage.decide_each([message for message in found if isinstance(message, Message)]))
-        rows: list[tuple[Any, ...]] = []
-        for message in found:
-            verdict = None if isinstance(message, str) else next(verdicts)
-            problem = message if isinstance(message, str) else NO_MESSAGE_PROBLEM
-            rows.append(_failed(self._contract, problem) if verdict is None else _answer(self._contract, verdict))
-        return _by_column(self._contract, rows)
+        outcomes = [message if isinstance(message, str) else next(verdicts) or NO_MESSAGE_PROBLEM for message in found]
+        return answers(outcomes, contract=self._contract)
+
+
+def answers(outcomes: Sequence[Verdict | str], *, contract: Contract) -> Columns:
+    """Verdicts, or why there is none, column by column; `row` is left to whoever knows it."""
+    rows = [_failed(contract, one) if isinstance(one, str) else _answer(contract, one) for one in outcomes]
+    return _by_column(contract, rows)
 
 
 def lost_chunk(items: Sequence[Item], *, contract: Contract) -> Columns:

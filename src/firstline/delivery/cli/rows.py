@@ -265,10 +265,20 @@ def _jsonl_row(line: str, number: int, column: str | None) -> Row:
     except JsonInvalid as error:
         place = f" at character {error.position + 1}" if error.position else ""
         return Row(number, problem=str(error).replace("the body", "the line") + place)
+    return row_of(data, number=number, column=column, whole="line")
+
+
+def row_of(data: Any, *, number: int, column: str | None, whole: str) -> Row:
+    """The row that a JSON value is.
+
+    Args:
+        column: as for `read_rows`.
+        whole: what the value is called in problems.
+    """
     if isinstance(data, str):
         return Row(number, data)
     if not isinstance(data, dict):
-        return Row(number, problem="the line is no JSON object")
+        return Row(number, problem=f"the {whole} is no JSON object")
     name = column if column else next((name for name in TEXT_COLUMNS if data.get(name) is not None), None)
     if name is None:
         name = next((name for name in TEXT_COLUMNS if name in data), None)
