@@ -93,6 +93,7 @@ def settle(
     if noise is None:
         floor = _second_floor(facts, floor, suspected, prediction, policy)
     decision = Decision.IGNORE if noise else higher_decision(Decision.STANDARD_RESPONSE, floor.decision)
+    named = _named(suspected, floor)
     if completion is not None:
         alone = settle(facts, matches, prediction, policy, rules_hash=rules_hash, policy_hash=policy_hash)
         floor = floor.raised(decision=alone.decision, priority=alone.priority)
@@ -130,11 +131,11 @@ def settle(
         needs_review = True
 
     risk = churn_risk(facts, signals, {} if noise else chances)
-    action = recommended_action(decision, category, signals | _named(suspected, floor), matches)
+    action = recommended_action(decision, category, signals | named, matches)
     if completion is not None:
         floor, risk = raised, max(risk, alone.churn_risk, completion.churn_risk)
         needs_review |= DECISION_RANK[completion.decision] > DECISION_RANK[alone.decision] + 1
-        if completion.action and not matches and completion.category == category:
+        if completion.action and not matches and not named and completion.category == category:
             action = completion.action
     return Verdict(
         category=category,
