@@ -8,7 +8,7 @@ waits until the deadline and no longer; what is under way then goes on, and its 
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -17,8 +17,6 @@ from firstline.core.asking import AskPolicy
 from firstline.core.breaker import Phase
 from firstline.core.categories import CategorySet
 from firstline.core.completion import (
-    MAX_ACTION,
-    MAX_REASON,
     Asked,
     Completion,
     FailureKind,
@@ -27,11 +25,12 @@ from firstline.core.completion import (
 )
 from firstline.core.latency import CallBudget
 from firstline.core.message import Message
-from firstline.core.prompt import PROMPT_VERSION, document, instructions
+from firstline.core.prompt import document, instructions
 from firstline.core.redaction import AllowList, Redactor, prepare
+from firstline.core.shown_text import restored_reason
 from firstline.core.taxonomy import Category
 from firstline.ports.provider import Provider, ProviderFailed, Question, Tokens
-from firstline.usecases.completions import Completions
+from firstline.usecases.completions import Completions, Flight
 from firstline.usecases.guarded_provider import Call, CallSettings, GuardedProvider, Watcher
 from firstline.usecases.spending import Spending
 
@@ -98,6 +97,7 @@ class Asking:
         self._late_s = late_s
         self._redacts = redacts
         self._extra = CallBudget()
+        self._closed = False
 
     @property
     def configured(self) -> bool:
@@ -140,12 +140,15 @@ class Asking:
         Args:
             deadline_s: on the event loop's clock.
         """
+        if self._closed:  # a batch goes on although its client has gone
+            return Opinion(Asked(Outcome.UNAVAILABLE))
         opinion = await self._opinion(inquiry, deadline_s)
         self._watcher.asked(opinion.asked.outcome)
         return opinion
 
     async def close(self) -> None:
         """End what is under way and close all connections; nothing is asked any more."""
+        self._closed = True
         await self._completions.close()
         for provider in self._providers:
             await provider.close()
@@ -164,7 +167,9 @@ class Asking:
         if found is not None:
             self._watcher.cached()
             return Opinion(_restored(found, redactor))
-        flight = self._completions.flight(key, lambda: self._ask(inquiry, question, deadline_s))
+        flight = self._completions.flight(
+            key, lambda flight: self._ask(inquiry, question, flight), deadline_s=deadline_s
+        )
         await asyncio.wait({flight}, timeout=max(deadline_s - loop.time(), 0.0))
         if flight.done() and not flight.cancelled():
             return Opinion(_restored(flight.result(), redactor))
@@ -172,7 +177,7 @@ class Asking:
         flight.add_done_callback(lambda done: _hand_on(done, late, redactor))
         return Opinion(Asked(Outcome.TIMEOUT), late)
 
-    async def _ask(self, inquiry: Inquiry, question: Question, deadline_s: float) -> Asked:
+    async def _ask(self, inquiry: Inquiry, question: Question, flight: Flight) -> Asked:
         candidates = self._in_order(inquiry.asking)
         estimate = 0
         if candidates:
@@ -184,7 +189,7 @@ class Asking:
             return Asked(Outcome.BUDGET)
         self._spending.reserve(inquiry.account_id, estimate)
         try:
-            return await _Race(self, inquiry, question, deadline_s, candidates).run()
+            return await _Race(self, inquiry, question, flight, candidates).run()
         finally:
             self._spending.reserve(inquiry.account_id, -estimate)
 
@@ -205,7 +210,10 @@ class Asking:
         asking = inquiry.asking
         parts = (
             inquiry.account_id,
-            str(PROMPT_VERSION),
+            # What is told, and not the version of the categories alone: until own ones are trained, the default ones
+            # answer under the same version.
+            question.instructions,
+            repr([category.name for category in inquiry.taxonomy]),
             inquiry.categories_version,
             repr([(one.name, one.model) for one in self._in_order(asking)]),
             f"{asking.temperature}/{asking.max_tokens}",
@@ -222,13 +230,13 @@ class _Race:
         asking: Asking,
         inquiry: Inquiry,
         question: Question,
-        deadline_s: float,
+        flight: Flight,
         candidates: list[GuardedProvider],
     ) -> None:
         self._asking = asking
         self._inquiry = inquiry
         self._question = question
-        self._deadline_s = deadline_s
+        self._flight = flight
         self._waiting = deque(candidates)
         self._running: dict[asyncio.Task[Completion], Call] = {}
         self._failures: list[tuple[str, FailureKind]] = []
@@ -238,12 +246,11 @@ class _Race:
 
     async def run(self) -> Asked:
         loop = asyncio.get_running_loop()
-        end_s = self._deadline_s + self._asking._late_s
         try:
-            newest = self._start(end_s - loop.time())
+            newest = self._start(self._end_s - loop.time())
             hedge_at_s = self._hedge_at_s(newest)
             while self._running:
-                wake_s = min(hedge_at_s, end_s, end_s if self._missed else self._deadline_s)
+                wake_s = min(hedge_at_s, self._end_s if self._missed else self._flight.deadline_s)
                 done, _ = await asyncio.wait(
                     self._running, timeout=max(wake_s - loop.time(), 0.0), return_when=asyncio.FIRST_COMPLETED
                 )
@@ -251,26 +258,31 @@ class _Race:
                     answered = self._ended(task)
                     if answered is not None:
                         return answered
-                now_s = loop.time()
+                now_s, deadline_s, end_s = loop.time(), self._flight.deadline_s, self._end_s
                 if done:
-                    if now_s < self._deadline_s:
+                    if now_s < deadline_s:
                         newest = self._start(end_s - now_s) or self._again(end_s - now_s)
                         hedge_at_s = self._hedge_at_s(newest) if newest else hedge_at_s
                 elif now_s >= end_s:
                     return Asked(Outcome.TIMEOUT, failures=tuple(self._failures))
-                elif now_s >= self._deadline_s:
+                elif now_s >= deadline_s:
                     self._missed = True
-                    hedge_at_s = end_s
+                    hedge_at_s = float("inf")
                     for call in self._running.values():
                         call.miss_deadline()
                 elif now_s >= hedge_at_s:
                     newest = self._hedge(newest, end_s - now_s)
-                    hedge_at_s = self._hedge_at_s(newest) if newest else end_s
+                    hedge_at_s = self._hedge_at_s(newest)
         finally:
             for call in self._running.values():
                 call.abandon()
         outcome = Outcome.FAILED if self._failures else Outcome.UNAVAILABLE
         return Asked(outcome, failures=tuple(self._failures))
+
+    @property
+    def _end_s(self) -> float:
+        """When the answer is not waited for any more, late as it would be."""
+        return self._flight.deadline_s + self._asking._late_s
 
     def _start(self, timeout_s: float) -> Call | None:
         """Ask the next provider that may be asked."""
@@ -356,17 +368,12 @@ def _schema(names: tuple[str, ...]) -> Mapping[str, object]:
 
 
 def _restored(asked: Asked, redactor: Redactor | None) -> Asked:
-    """The answer with personal data back in its place, for whom it belongs to."""
+    """The answer with personal data back in its reason, for whom it belongs to; an action holds none."""
     completion = asked.completion
-    if completion is None or redactor is None or not (completion.action or completion.reason):
+    if completion is None or redactor is None or not completion.reason:
         return asked
-    restore: Callable[[str], str] = redactor.restore
-    completion = replace(
-        completion,
-        action=restore(completion.action)[:MAX_ACTION],
-        reason=restore(completion.reason)[:MAX_REASON],
-    )
-    return replace(asked, completion=completion)
+    reason = restored_reason(completion.reason, redactor.restore)
+    return replace(asked, completion=replace(completion, reason=reason))
 
 
 def _hand_on(flight: "asyncio.Task[Asked]", late: "asyncio.Future[Asked]", redactor: Redactor | None) -> None:

@@ -265,6 +265,12 @@ class Call:
             if not self._counted:
                 self._guarded._record(self._permit, Result.CANCELLED)
             raise
+        except Exception:  # an error of our own; the permit must come back all the same
+            fault = ProviderFailed(FailureKind.FAULT)
+            self._tell(self._tokens_of(fault), failed=True)
+            if not self._counted:
+                self._guarded._failed(self._permit, fault)
+            raise fault from None
         finally:
             self._watchdog.cancel()
             self._guarded._calls.discard(self)

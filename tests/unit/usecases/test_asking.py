@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from scripted_provider import HANGS, ScriptedProvider, Step, Watched, answer
@@ -12,10 +13,12 @@ from firstline.adapters.memory_store import MemoryStore
 from firstline.adapters.system import SystemIdentities
 from firstline.core.asking import AskPolicy, ModelChoice
 from firstline.core.breaker import BreakerPolicy, Phase
+from firstline.core.categories import CategorySet, OwnCategory
 from firstline.core.completion import Asked, FailureKind, Outcome
 from firstline.core.message import Message
-from firstline.core.taxonomy import DEFAULT_CATEGORIES, Contract
+from firstline.core.taxonomy import DEFAULT_CATEGORIES, Contract, Priority
 from firstline.ports.clock import Clock
+from firstline.ports.provider import Question, Reply
 from firstline.usecases.asking import Asking, Inquiry, Opinion
 from firstline.usecases.completions import Completions
 from firstline.usecases.guarded_provider import GuardedProvider
@@ -324,6 +327,27 @@ def test_failures_in_a_row_open_the_breaker_and_a_probe_closes_it() -> None:
     assert seconds == pytest.approx(0.05)
 
 
+def test_probe_that_fails_by_an_error_of_our_own_is_followed_by_another() -> None:
+    class Faulty(ScriptedProvider):
+        async def complete(self, question: Question, **options: Any) -> Reply:
+            if self.calls == 1:
+                self.questions.append(question)
+                raise TypeError
+            return await super().complete(question, **options)
+
+    async def scenario() -> tuple[Asked, str | None]:
+        gemini = Faulty("gemini", lambda call: Step(kind=FailureKind.UNAUTHORIZED if call == 1 else None))
+        world = World(gemini)
+        await world.ask()
+        await after(1.0)
+        probe = await world.ask()
+        await after(30.0)
+        return probe.asked, (await world.ask()).asked.provider
+
+    asked, provider = run(scenario())
+    assert (asked.failures, provider) == ((("gemini", FailureKind.FAULT),), "gemini")
+
+
 def test_only_one_probe_is_on_its_way_at_a_time_and_nobody_waits_for_it() -> None:
     async def scenario() -> tuple[int, list[float]]:
         gemini, openai = two(Step(0.0, kind=FailureKind.SERVER_ERROR))
@@ -440,6 +464,47 @@ def test_one_of_the_duplicates_going_away_does_not_take_the_answer_from_the_othe
     assert run(scenario()) == "gemini"
 
 
+@pytest.mark.parametrize("primary", [Step(0.3, kind=FailureKind.SERVER_ERROR), HANGS])
+def test_duplicate_that_waits_longer_is_answered_by_the_fallback_all_the_same(primary: Step) -> None:
+    async def scenario() -> tuple[Outcome, str | None, int]:
+        gemini, openai = two(primary)
+        world = World(gemini, openai)
+        hasty = asyncio.create_task(world.ask("same", seconds=0.05))
+        await after(0.01)
+        patient = await world.ask("same", seconds=5.0)
+        return (await hasty).asked.outcome, patient.asked.provider, gemini.calls
+
+    assert run(scenario()) == (Outcome.TIMEOUT, "openai", 1)
+
+
+def test_question_that_missed_its_deadline_is_asked_anew_for_the_next_caller() -> None:
+    async def scenario() -> tuple[str | None, int]:
+        gemini = ScriptedProvider("gemini", lambda call: HANGS if call == 1 else Step())
+        world = World(gemini)
+        await world.ask("same", seconds=0.05)
+        return (await world.ask("same")).asked.provider, world.asking.flying
+
+    assert run(scenario()) == ("gemini", 1)
+
+
+def test_own_categories_that_have_been_trained_are_asked_about_anew() -> None:
+    own = CategorySet((OwnCategory("Boats", "", Priority.LOW), OwnCategory("Trains", "", Priority.LOW)))
+
+    async def scenario() -> list[str]:
+        gemini = ScriptedProvider("gemini", lambda call: Step(text=answer("Other" if call == 1 else "Boats")))
+        world = World(gemini)
+        message = Message("When does it leave?", Contract.CLASSIFIER)
+        found = []
+        for taxonomy, categories in ((DEFAULT_CATEGORIES, None), (own.taxonomy, own)):
+            inquiry = Inquiry("a", message, AskPolicy(), taxonomy, categories, own.version)
+            opinion = await world.asking.ask(inquiry, deadline_s=asyncio.get_running_loop().time() + DEADLINE_S)
+            assert opinion.asked.completion is not None
+            found.append(opinion.asked.completion.category)
+        return found
+
+    assert run(scenario()) == ["Other", "Boats"]
+
+
 def test_personal_data_does_not_leave_and_comes_back_in_the_reason() -> None:
     async def scenario() -> tuple[str, str]:
         gemini = ScriptedProvider("gemini", Step(text=answer(reason="[EMAIL_1] wants a new password.")))
@@ -540,6 +605,16 @@ def test_closing_ends_every_call_and_connection() -> None:
         return gemini.running, gemini.closed
 
     assert run(scenario()) == (0, True)
+
+
+def test_nobody_is_asked_after_closing() -> None:
+    async def scenario() -> tuple[Outcome, int]:
+        gemini = ScriptedProvider("gemini")
+        world = World(gemini)
+        await world.asking.close()
+        return (await world.ask()).asked.outcome, gemini.calls
+
+    assert run(scenario()) == (Outcome.UNAVAILABLE, 0)
 
 
 def test_answers_keep_within_the_deadline_whatever_mix_of_trouble_there_is() -> None:
