@@ -14,6 +14,8 @@ from firstline.adapters.shipped_rules import shipped_rules as read_shipped_rules
 from firstline.core.rules import CompiledRules, Rule, RuleBook
 from firstline.settings import PREFIX, variable_names
 
+pytest_plugins = ["services"]
+
 settings.register_profile(
     "ci", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -1,11 +1,12 @@
 """Servers in this process, and stores to hold against their ports."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 from asgi_server import PRODUCTION, Serve, Server
+from stores import KINDS, Store, open_store
 
 from firstline.adapters.local_model import LocalModel
 from firstline.bootstrap import Engine
@@ -53,3 +54,10 @@ def key(production: Server) -> str:
 
     production.key("large@example.com", plan="enterprise", catalogue=Contract.DECISION)
     return production.key("large@example.com", plan="enterprise")
+
+
+@pytest.fixture(params=KINDS)
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[Store]]:
+    """Opens a fresh store of every kind, with one account and one key in it; it is closed at the end."""
+    url = request.getfixturevalue("database_url") if request.param == "postgres" else None
+    return lambda: open_store(request.param, tmp_path, url=url)

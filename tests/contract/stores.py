@@ -2,23 +2,25 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from firstline.adapters.memory_store import MemoryStore
-from firstline.adapters.sql.engine import open_engine
-from firstline.adapters.sql.migrate import migrate
-from firstline.adapters.sql.sql_storage import SqlStorage
-from firstline.adapters.sql.sqlite_writer import SqliteWriter
+from firstline.adapters.sql.postgres_store import postgres_store
+from firstline.adapters.sql.server_stores import sqlite_store
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
 from firstline.ports.journal import IdempotencyEntry, Journal, Record, SpendDelta, TicketRow, VerdictRow
 from firstline.ports.storage import Account, ApiKey, AuditEntry, Storage
+from services import look
 
-KINDS = ("memory", "sqlite")
+KINDS = ("memory", "sqlite", pytest.param("postgres", marks=pytest.mark.service))
 NOW_US = 1_795_000_000_000_000
 ACCOUNT = "a" * 32
 KEY = "b" * 32
@@ -45,19 +47,18 @@ class Store:
     """A journal and a storage on the same rows.
 
     Attributes:
-        path: the database file; None in memory.
+        look: the rows that a statement gives, seen from outside; None in memory.
     """
 
     journal: Journal
     storage: Storage
-    path: Path | None
+    look: Callable[[str], list[tuple[Any, ...]]] | None
 
     def count(self, table: str) -> int:
         """Rows of a table, seen from outside."""
         assert table in _TABLES
-        if self.path is not None:
-            with closing(sqlite3.connect(self.path)) as connection:
-                return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+        if self.look is not None:
+            return int(self.look(f"SELECT count(*) FROM {table}")[0][0])
         assert isinstance(self.storage, MemoryStore)
         if table == "key_uses":
             return sum(found.requests > 0 for found, _ in asyncio.run(self.storage.list_keys()))
@@ -65,25 +66,32 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(kind: str, folder: Path) -> AsyncIterator[Store]:
+async def open_store(kind: str, folder: Path, *, url: str | None = None) -> AsyncIterator[Store]:
     """A store of a kind with one account and one key in it; closed at the end."""
     if kind == "memory":
         memory = MemoryStore()
         await memory.add_account(account(), key(), entry("1"))
         yield Store(memory, memory, None)
         return
-    path = folder / "store.db"
-    engine = open_engine(path)
-    migrate(engine, path)
-    writer = SqliteWriter(engine)
-    writer.start()
-    storage = SqlStorage(engine, writer.run)
-    await storage.add_account(account(), key(), entry("1"))
+    if kind == "sqlite":
+        path = folder / "store.db"
+        store = sqlite_store(path, on_foreign_change=lambda: None, release=lambda: None)
+        seen = partial(_look, path)
+    else:
+        assert url is not None
+        store = postgres_store(url, connections=8, timeout_s=5, on_foreign_change=lambda: None)
+        seen = partial(look, url)
+    await store.start()
+    await store.storage.add_account(account(), key(), entry("1"))
     try:
-        yield Store(writer, storage, path)
+        yield Store(store.journal, store.storage, seen)
     finally:
-        await writer.close()
-        engine.dispose()
+        await store.close()
+
+
+def _look(path: Path, statement: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(statement).fetchall()
 
 
 def account(identity: str = ACCOUNT, *, email: str = "a@example.com") -> Account:

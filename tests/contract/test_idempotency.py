@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from asgi_server import PRODUCTION, Serve, Server
-from stores import KINDS, NOW_US, Store, account, entry, idempotency, key, open_store
+from stores import NOW_US, Store, account, entry, idempotency, key
 
 from firstline.adapters.sealed_answers import SealedAnswers
 from firstline.bootstrap import Engine
@@ -237,8 +239,9 @@ def test_every_post_says_in_openapi_that_it_takes_the_header(server: Server) -> 
         assert {"400", "409"} <= post["responses"].keys()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_store_keeps_an_answer_with_a_key_or_an_account(kind: str, tmp_path: Path) -> None:
+def test_a_store_keeps_an_answer_with_a_key_or_an_account(
+    opened: Callable[[], AbstractAsyncContextManager[Store]],
+) -> None:
     async def work(store: Store) -> None:
         storage, other = store.storage, "c" * 32
         await storage.add_key(key(other), entry("2"), idempotency=idempotency("one"))
@@ -257,11 +260,11 @@ def test_a_store_keeps_an_answer_with_a_key_or_an_account(kind: str, tmp_path: P
         assert await storage.find_idempotency("two") is None
         assert await storage.find_idempotency("three") is None
 
-    async def opened() -> None:
-        async with open_store(kind, tmp_path) as store:
+    async def work_on_it() -> None:
+        async with opened() as store:
             await work(store)
 
-    asyncio.run(opened())
+    asyncio.run(work_on_it())
 
 
 def test_a_sealed_answer_opens_under_its_key_and_place_alone() -> None:

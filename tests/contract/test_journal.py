@@ -1,14 +1,14 @@
-"""What every journal promises, over memory and SQLite."""
+"""What every journal promises, over memory, SQLite and PostgreSQL."""
 
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stores import ACCOUNT, KEY, KINDS, NOW_US, Store, idempotency, open_store, record, spend, ticket, verdict
+from stores import ACCOUNT, KEY, NOW_US, Store, idempotency, open_store, record, spend, ticket, verdict
 
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
@@ -19,17 +19,19 @@ TABLES = ("tickets", "verdicts", "usage", "key_uses", "idempotency", "outbox", "
 DAY = window_bounds(Window.DAY, NOW_US)
 
 
-@pytest.fixture(params=KINDS)
-def with_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Callable[[Store], Awaitable[None]]], Store]:
+@pytest.fixture
+def with_store(
+    opened: Callable[[], AbstractAsyncContextManager[Store]],
+) -> Callable[[Callable[[Store], Awaitable[None]]], Store]:
     """Runs a function on a fresh store, closes it, and gives it back to be looked at."""
 
     def run(work: Callable[[Store], Awaitable[None]]) -> Store:
-        async def opened() -> Store:
-            async with open_store(request.param, tmp_path) as store:
+        async def work_on_it() -> Store:
+            async with opened() as store:
                 await work(store)
                 return store
 
-        return asyncio.run(opened())
+        return asyncio.run(work_on_it())
 
     return run
 
@@ -63,7 +65,7 @@ def counts(store: Store) -> list[int]:
 def test_an_appended_record_is_there_when_append_returns(with_store: Run) -> None:
     async def work(store: Store) -> None:
         await store.journal.append(full(1))
-        if store.path is not None:
+        if store.look is not None:
             assert counts(store) == [1] * 7
 
     assert counts(with_store(work)) == [1] * 7
@@ -235,7 +237,7 @@ def test_after_closing_everything_appended_before_is_there_or_has_raised(with_st
 
     async def finish(store: Store) -> None:
         await work(store)
-        if store.path is not None:
+        if store.look is not None:
             await store.journal.close()  # type: ignore[attr-defined]
             with pytest.raises(JournalUnavailable):
                 await store.journal.append(record(999))

@@ -1,12 +1,12 @@
-"""What every storage promises, over memory and SQLite."""
+"""What every storage promises, over memory, SQLite and PostgreSQL."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from stores import ACCOUNT, DAY_US, KEY, KINDS, NOW_US, Store, account, entry, idempotency, key, open_store, spend
+from stores import ACCOUNT, DAY_US, KEY, NOW_US, Store, account, entry, idempotency, key, spend
 
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
@@ -25,16 +25,16 @@ Work = Callable[[Store], Awaitable[None]]
 HOUR_US = 3_600 * 1_000_000
 
 
-@pytest.fixture(params=KINDS)
-def with_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Work], None]:
+@pytest.fixture
+def with_store(opened: Callable[[], AbstractAsyncContextManager[Store]]) -> Callable[[Work], None]:
     """Runs a function on a fresh store with one account and one key."""
 
     def run(work: Work) -> None:
-        async def opened() -> None:
-            async with open_store(request.param, tmp_path) as store:
+        async def work_on_it() -> None:
+            async with opened() as store:
                 await work(store)
 
-        asyncio.run(opened())
+        asyncio.run(work_on_it())
 
     return run
 
@@ -66,7 +66,7 @@ def test_an_address_has_one_account_and_a_refused_one_leaves_nothing(with_store:
         with pytest.raises(EmailTaken):
             await store.storage.add_account(again, key("d" * 32, account_id="c" * 32), entry("2"))
         assert len(await store.storage.list_keys()) == 1
-        if store.path is not None:
+        if store.look is not None:
             assert store.count("audit") == before
 
     with_store(work)

@@ -43,13 +43,15 @@ def postgres_store(
     journal = PostgresJournal(url, timeout_s=timeout_s)
     changes = PostgresChanges(url, on_change=on_foreign_change)
 
+    closing = asyncio.Event()
     background: list[asyncio.Task[None]] = []
 
     async def keep_partitions() -> None:
-        while True:
+        while not closing.is_set():
             with contextlib.suppress(StorageUnavailable):
                 await write(lambda connection: make_partitions(connection, now_us=time.time_ns() // 1_000))
-            await asyncio.sleep(PARTITIONS_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(closing.wait(), PARTITIONS_S)
 
     async def start() -> None:
         await journal.start()
@@ -57,10 +59,9 @@ def postgres_store(
         background.append(asyncio.create_task(keep_partitions()))
 
     async def close() -> None:
+        closing.set()
         for task in background:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await task
         await changes.close()
         await journal.close()
         database.dispose()
