@@ -90,7 +90,7 @@ class SqlStorage:
             if key is not None:
                 _insert_key(connection, key)
             _insert_idempotency(connection, idempotency)
-            _insert_audit(connection, audit)
+            insert_audit(connection, audit)
 
         await self._write(task)
 
@@ -100,7 +100,7 @@ class SqlStorage:
         def task(connection: Connection) -> None:
             statement = update(accounts).where(accounts.c.id == account_id)
             connection.execute(statement.values({_PLAN_COLUMN[catalogue]: plan}))
-            _insert_audit(connection, audit)
+            insert_audit(connection, audit)
 
         await self._write(task)
 
@@ -110,7 +110,7 @@ class SqlStorage:
         def task(connection: Connection) -> None:
             _insert_key(connection, key)
             _insert_idempotency(connection, idempotency)
-            _insert_audit(connection, audit)
+            insert_audit(connection, audit)
 
         await self._write(task)
 
@@ -135,7 +135,7 @@ class SqlStorage:
             if row["revoked_at_us"] is None:
                 statement = update(api_keys).where(api_keys.c.id == key_id)
                 connection.execute(statement.values(revoked_at_us=at_us))
-                _insert_audit(connection, audit)
+                insert_audit(connection, audit)
             key, _ = _key_and_account({**row, "revoked_at_us": row["revoked_at_us"] or at_us})
             return key
 
@@ -178,7 +178,7 @@ class SqlStorage:
             if connection.execute(known).first() is None:
                 row = {"kind": kind, "content_hash": content_hash, "body": body, "created_at_us": audit.at_us}
                 connection.execute(insert(versions).values(row))
-            _insert_audit(connection, audit)
+            insert_audit(connection, audit)
 
         await self._write(task)
 
@@ -192,7 +192,7 @@ class SqlStorage:
 
         def task(connection: Connection) -> CategoriesRow:
             stored = own_settings.put(connection, account_categories, asdict(row), expected=expected)
-            _insert_audit(connection, audit)
+            insert_audit(connection, audit)
             return CategoriesRow(**stored)
 
         return await self._write(task)
@@ -211,7 +211,7 @@ class SqlStorage:
 
         def task(connection: Connection) -> ThresholdsRow:
             stored = own_settings.put(connection, account_thresholds, asdict(row), expected=expected)
-            _insert_audit(connection, audit)
+            insert_audit(connection, audit)
             return ThresholdsRow(**stored)
 
         return await self._write(task)
@@ -226,7 +226,7 @@ class SqlStorage:
 
         def task(connection: Connection) -> AskPolicyRow:
             stored = own_settings.put(connection, account_asking, asdict(row), expected=expected)
-            _insert_audit(connection, audit)
+            insert_audit(connection, audit)
             return AskPolicyRow(**stored)
 
         return await self._write(task)
@@ -340,7 +340,8 @@ def _insert_idempotency(connection: Connection, entry: IdempotencyEntry | None) 
         raise StorageUnavailable("the idempotency key is there already") from None
 
 
-def _insert_audit(connection: Connection, entry: AuditEntry) -> None:
+def insert_audit(connection: Connection, entry: AuditEntry) -> None:
+    """An entry of the audit trail, in the transaction of what it tells of."""
     connection.execute(
         insert(audit_table).values(
             id=entry.id,
