@@ -1,107 +1,164 @@
 """What a limiter promises: never more than the limit, true after a restart, refunds that never go wrong."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from firstline.adapters.memory_limiter import MemoryLimiter
+from firstline.adapters.redis.shared import Shared
 from firstline.core.plans import BURST_WINDOW, Denied, Granted, Plan, Window, window_bounds
 from firstline.core.taxonomy import Contract
-from firstline.ports.limiter import UsageUnknown
+from firstline.ports.limiter import Limiter, UsageUnknown
 from firstline.ports.storage import StorageUnavailable
+from redis_server import RedisServer
 
 S = 1_000_000
 NOON_US = 1_795_003_200_000_000
 PLAN = Plan(Contract.CLASSIFIER, "test", 0, {Window.HOUR: 5, Window.DAY: 8}, burst_per_minute=20, batch_size=1)
 
 Ledger = Callable[[str, Contract, int], Awaitable[Mapping[Window, int]]]
+Open = Callable[..., AbstractAsyncContextManager[Limiter]]
 
 
-def limiter(counted: Mapping[Window, int] | None = None) -> MemoryLimiter:
+class Unwatched:
+    """Hears nothing of what is decided without Redis, for nothing may be."""
+
+    def local(self, outcome: str) -> None:
+        if outcome != "unknown":
+            raise AssertionError(f"decided without Redis: {outcome}")
+
+
+@pytest.fixture(scope="module")
+def redis_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that is emptied for every limiter."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.service)])
+def limiter(request: pytest.FixtureRequest) -> Open:
+    """Opens a limiter that has counted nothing yet, over what the ledger knows."""
+    server: RedisServer | None = None
+    if request.param == "redis":
+        server = request.getfixturevalue("redis_of_module")
+    return lambda counted=None, read=None: opened(server, read or reading(counted or {}))
+
+
+def reading(counted: Mapping[Window, int]) -> Ledger:
+    """A ledger that knows the same of every account."""
+
     async def read(_account: str, _catalogue: Contract, _now_us: int) -> Mapping[Window, int]:
         answered = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(answered.set_result, None)
         await answered  # as a database would: others run meanwhile
-        return counted or {}
+        return counted
 
-    return MemoryLimiter(read)
+    return read
 
 
-async def grants(of: MemoryLimiter, count: int, *, now_us: int = NOON_US) -> int:
+@asynccontextmanager
+async def opened(server: RedisServer | None, read: Ledger) -> AsyncIterator[Limiter]:
+    if server is None:
+        yield MemoryLimiter(read)
+        return
+    server.ask("FLUSHALL")
+    shared = Shared(server.url, read, least_replicas=1, watcher=Unwatched())
+    await shared.start()
+    try:
+        yield shared.limiter
+    finally:
+        await shared.close()
+
+
+async def grants(of: Limiter, count: int, *, now_us: int = NOON_US) -> int:
     outcomes = await asyncio.gather(*(of.charge("a", PLAN, now_us=now_us) for _ in range(count)))
     return sum(isinstance(outcome, Granted) for outcome in outcomes)
 
 
-def test_concurrent_charges_never_exceed_the_limit() -> None:
-    assert asyncio.run(grants(limiter(), 50)) == 5
+async def granted_of(opening: AbstractAsyncContextManager[Limiter], count: int) -> int:
+    async with opening as of:
+        return await grants(of, count)
 
 
-def test_what_the_ledger_knows_counts() -> None:
-    assert asyncio.run(grants(limiter({Window.HOUR: 3}), 50)) == 2
-    assert asyncio.run(grants(limiter({Window.DAY: 8}), 50)) == 0
+def test_concurrent_charges_never_exceed_the_limit(limiter: Open) -> None:
+    assert asyncio.run(granted_of(limiter(), 50)) == 5
 
 
-def test_a_denial_counts_nothing_and_names_the_window_that_opens_last() -> None:
+def test_what_the_ledger_knows_counts(limiter: Open) -> None:
+    assert asyncio.run(granted_of(limiter({Window.HOUR: 3}), 50)) == 2
+    assert asyncio.run(granted_of(limiter({Window.DAY: 8}), 50)) == 0
+
+
+def test_a_denial_counts_nothing_and_names_the_window_that_opens_last(limiter: Open) -> None:
     async def work() -> None:
-        of = limiter({Window.HOUR: 5, Window.DAY: 8})
-        outcome = await of.charge("a", PLAN, now_us=NOON_US)
-        assert isinstance(outcome, Denied)
-        assert outcome.full.window is Window.DAY
-        assert outcome.retry_after_s == (window_bounds(Window.DAY, NOON_US)[1] - NOON_US) // S
-        assert {use.window: use.used for use in outcome.uses} == {BURST_WINDOW: 0, Window.HOUR: 5, Window.DAY: 8}
+        async with limiter({Window.HOUR: 5, Window.DAY: 8}) as of:
+            outcome = await of.charge("a", PLAN, now_us=NOON_US)
+            assert isinstance(outcome, Denied)
+            assert outcome.full.window is Window.DAY
+            assert outcome.retry_after_s == (window_bounds(Window.DAY, NOON_US)[1] - NOON_US) // S
+            assert {use.window: use.used for use in outcome.uses} == {BURST_WINDOW: 0, Window.HOUR: 5, Window.DAY: 8}
 
     asyncio.run(work())
 
 
-def test_a_window_that_has_ended_opens_again() -> None:
+def test_a_window_that_has_ended_opens_again(limiter: Open) -> None:
     async def work() -> None:
-        of = limiter()
-        assert await grants(of, 9) == 5
-        assert await grants(of, 9, now_us=NOON_US + 3_600 * S) == 3
-        assert await grants(of, 9, now_us=NOON_US + 24 * 3_600 * S) == 5
+        async with limiter() as of:
+            assert await grants(of, 9) == 5
+            assert await grants(of, 9, now_us=NOON_US + 3_600 * S) == 3
+            assert await grants(of, 9, now_us=NOON_US + 24 * 3_600 * S) == 5
 
     asyncio.run(work())
 
 
-def test_a_refund_gives_the_quota_back_and_keeps_the_burst() -> None:
+def test_a_refund_gives_the_quota_back_and_keeps_the_burst(limiter: Open) -> None:
     async def work() -> None:
-        of = limiter()
-        granted = await of.charge("a", PLAN, now_us=NOON_US)
-        assert isinstance(granted, Granted)
-        uses = {use.window: use.used for use in of.refund("a", PLAN, granted)}
-        assert uses == {BURST_WINDOW: 1, Window.HOUR: 0, Window.DAY: 0}
-        assert all(use.used >= 0 for use in of.refund("a", PLAN, granted))
+        async with limiter() as of:
+            granted = await of.charge("a", PLAN, now_us=NOON_US)
+            assert isinstance(granted, Granted)
+            uses = {use.window: use.used for use in of.refund("a", PLAN, granted)}
+            assert uses == {BURST_WINDOW: 1, Window.HOUR: 0, Window.DAY: 0}
+            assert await used(of) == uses
+            assert all(use.used >= 0 for use in of.refund("a", PLAN, granted))
+            assert await used(of) == uses
 
     asyncio.run(work())
 
 
-def test_a_window_that_has_ended_meanwhile_is_not_refunded() -> None:
+async def used(of: Limiter, *, now_us: int = NOON_US) -> dict[Window, int]:
+    return {use.window: use.used for use in await of.uses("a", PLAN, now_us=now_us)}
+
+
+def test_a_window_that_has_ended_meanwhile_is_not_refunded(limiter: Open) -> None:
     async def work() -> None:
-        of = limiter()
-        granted = await of.charge("a", PLAN, now_us=NOON_US)
-        assert isinstance(granted, Granted)
-        await of.charge("a", PLAN, now_us=NOON_US + 3_600 * S)
-        uses = {use.window: use.used for use in of.refund("a", PLAN, granted)}
-        assert uses == {BURST_WINDOW: 1, Window.HOUR: 1, Window.DAY: 1}
+        async with limiter() as of:
+            granted = await of.charge("a", PLAN, now_us=NOON_US)
+            assert isinstance(granted, Granted)
+            later = NOON_US + 3_600 * S
+            await of.charge("a", PLAN, now_us=later)
+            uses = {use.window: use.used for use in of.refund("a", PLAN, granted)}
+            assert uses == {BURST_WINDOW: 1, Window.HOUR: 1, Window.DAY: 1}
+            assert await used(of, now_us=later) == uses
 
     asyncio.run(work())
 
 
-def test_accounts_and_catalogues_are_counted_apart() -> None:
+def test_accounts_and_catalogues_are_counted_apart(limiter: Open) -> None:
     async def work() -> None:
-        of = limiter()
-        assert await grants(of, 9) == 5
-        assert isinstance(await of.charge("b", PLAN, now_us=NOON_US), Granted)
-        other = Plan(Contract.DECISION, "test", 0, {Window.MINUTE: 1}, 1, 1)
-        assert isinstance(await of.charge("a", other, now_us=NOON_US), Granted)
+        async with limiter() as of:
+            assert await grants(of, 9) == 5
+            assert isinstance(await of.charge("b", PLAN, now_us=NOON_US), Granted)
+            other = Plan(Contract.DECISION, "test", 0, {Window.MINUTE: 1}, 1, 1)
+            assert isinstance(await of.charge("a", other, now_us=NOON_US), Granted)
 
     asyncio.run(work())
 
 
-def test_an_unknown_usage_fails_closed_until_the_ledger_can_be_read() -> None:
+def test_an_unknown_usage_fails_closed_until_the_ledger_can_be_read(limiter: Open) -> None:
     broken = [True]
 
     async def read(_account: str, _catalogue: Contract, _now_us: int) -> Mapping[Window, int]:
@@ -110,50 +167,91 @@ def test_an_unknown_usage_fails_closed_until_the_ledger_can_be_read() -> None:
         return {Window.HOUR: 4}
 
     async def work() -> None:
-        of = MemoryLimiter(read)
-        for _ in range(2):
-            with pytest.raises(UsageUnknown):
-                await of.charge("a", PLAN, now_us=NOON_US)
-            with pytest.raises(UsageUnknown):
-                await of.uses("a", PLAN, now_us=NOON_US)
-        broken.clear()
-        assert await grants(of, 9) == 1
+        async with limiter(read=read) as of:
+            for _ in range(2):
+                with pytest.raises(UsageUnknown):
+                    await of.charge("a", PLAN, now_us=NOON_US)
+                with pytest.raises(UsageUnknown):
+                    await of.uses("a", PLAN, now_us=NOON_US)
+            broken.clear()
+            assert await grants(of, 9) == 1
 
     asyncio.run(work())
 
 
-def test_a_clock_that_steps_back_asks_the_ledger_again() -> None:
+def test_a_clock_that_steps_back_asks_the_ledger_again(limiter: Open) -> None:
     async def work() -> None:
-        of = limiter({Window.HOUR: 4})
-        assert await grants(of, 9) == 1
-        assert await grants(of, 9, now_us=NOON_US - 3_600 * S) == 1
+        async with limiter({Window.HOUR: 4}) as of:
+            assert await grants(of, 9) == 1
+            assert await grants(of, 9, now_us=NOON_US - 3_600 * S) == 1
 
     asyncio.run(work())
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 7_200), st.integers(1, 12), st.integers(0, 12)), min_size=1, max_size=12),
-    st.dictionaries(st.sampled_from([Window.HOUR, Window.DAY]), st.integers(0, 10)),
-)
+COURSES = st.lists(st.tuples(st.integers(0, 7_200), st.integers(1, 12), st.integers(0, 12)), min_size=1, max_size=12)
+LEDGERS = st.dictionaries(st.sampled_from([Window.HOUR, Window.DAY]), st.integers(0, 10))
+
+
+async def run_course(of: list[Limiter], course: list[tuple[int, int, int]], counted: Mapping[Window, int]) -> None:
+    kept: dict[tuple[Window, int], int] = {
+        (window, window_bounds(window, NOON_US)[0]): n for window, n in counted.items()
+    }
+    before = dict(kept)
+    now_us = NOON_US
+    await of[0].uses("a", PLAN, now_us=now_us)
+    for seconds, charges, refunds in course:
+        now_us += seconds * S
+        outcomes = await asyncio.gather(
+            *(of[number % len(of)].charge("a", PLAN, now_us=now_us) for number in range(charges))
+        )
+        for number, outcome in enumerate(outcomes):
+            if not isinstance(outcome, Granted):
+                continue
+            if number < refunds:
+                assert all(use.used >= 0 for use in of[number % len(of)].refund("a", PLAN, outcome))
+                continue
+            for window in PLAN.limits:
+                place = window, window_bounds(window, now_us)[0]
+                kept[place] = kept.get(place, 0) + 1
+    for place, count in kept.items():
+        assert count <= max(PLAN.limits[place[0]], before.get(place, 0))
+
+
+@given(COURSES, LEDGERS)
 def test_no_course_of_charges_and_refunds_exceeds_a_limit_or_goes_below_zero(
     course: list[tuple[int, int, int]], counted: dict[Window, int]
 ) -> None:
+    ledger = {window: counted.get(window, 0) for window in counted}
+
+    async def read(_account: str, _catalogue: Contract, now_us: int) -> Mapping[Window, int]:
+        return {w: n for w, n in ledger.items() if window_bounds(w, now_us) == window_bounds(w, NOON_US)}
+
     async def work() -> None:
-        of = limiter(counted)
-        kept: dict[tuple[Window, int], int] = {}
-        now_us = NOON_US
-        for seconds, charges, refunds in course:
-            now_us += seconds * S
-            outcomes = await asyncio.gather(*(of.charge("a", PLAN, now_us=now_us) for _ in range(charges)))
-            granted = [outcome for outcome in outcomes if isinstance(outcome, Granted)]
-            for number, grant in enumerate(granted):
-                if number < refunds:
-                    assert all(use.used >= 0 for use in of.refund("a", PLAN, grant))
-                    continue
-                for window in PLAN.limits:
-                    place = window, window_bounds(window, now_us)[0]
-                    kept[place] = kept.get(place, 0) + 1
-        for (window, _), count in kept.items():
-            assert count <= PLAN.limits[window]
+        await run_course([MemoryLimiter(read)], course, counted)
+
+    asyncio.run(work())
+
+
+@pytest.mark.service
+@given(COURSES, LEDGERS)
+def test_nor_does_any_course_over_several_replicas(
+    redis_of_module: RedisServer, course: list[tuple[int, int, int]], counted: dict[Window, int]
+) -> None:
+    async def read(_account: str, _catalogue: Contract, now_us: int) -> Mapping[Window, int]:
+        return {w: n for w, n in counted.items() if window_bounds(w, now_us) == window_bounds(w, NOON_US)}
+
+    async def work() -> None:
+        async with (
+            opened(redis_of_module, read) as first,
+            opened(None, read),
+        ):
+            others = [Shared(redis_of_module.url, read, least_replicas=1, watcher=Unwatched()) for _ in range(2)]
+            for other in others:
+                await other.start()
+            try:
+                await run_course([first, *(other.limiter for other in others)], course, counted)
+            finally:
+                for other in others:
+                    await other.close()
 
     asyncio.run(work())
