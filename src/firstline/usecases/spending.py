@@ -126,6 +126,14 @@ class Spending:
         found = _Account(day_us, month_us, now_us, await spent(self._storage, account_id, now_us=now_us))
         for (starts_at_us, _, _), delta in self._unstored.get(account_id, {}).items():
             found.stored = _plus(found, starts_at_us, delta.cost_usd_micros)
+        known = self._accounts.get(account_id)
+        if known is not None:  # what is on its way into the store may have been seen neither there nor here
+            if known.day_us == day_us:
+                today = max(found.stored.today_micros, known.stored.today_micros)
+                found.stored = replace(found.stored, today_micros=today)
+            if known.month_us == month_us:
+                month = max(found.stored.month_micros, known.stored.month_micros)
+                found.stored = replace(found.stored, month_micros=month)
         self._accounts[account_id] = found
         self._accounts.move_to_end(account_id)
         if len(self._accounts) > MAX_ACCOUNTS:

@@ -122,12 +122,19 @@ class VerdictStore:
     async def _append(self, record: Record, caller: Caller) -> None:
         """Append a record, together with what providers have cost the account so far."""
         spend = self._spending.take(caller.account.id) if self._spending else ()
-        try:
-            await self._journal.append(replace(record, spend=spend) if spend else record)
-        except BaseException:
-            if self._spending:
-                self._spending.give_back(spend)
-            raise
+        if self._spending is None or not spend:
+            await self._journal.append(record)
+            return
+        spending = self._spending
+
+        def ended(done: "asyncio.Future[None]") -> None:
+            if done.cancelled() or done.exception() is not None:
+                spending.give_back(spend)
+
+        # What is queued is stored although nobody waits for it any more; given back as well it would count twice.
+        storing = asyncio.ensure_future(self._journal.append(replace(record, spend=spend)))
+        storing.add_done_callback(ended)
+        await asyncio.shield(storing)
 
     async def _revise(self, triaged: Triaged, late: "asyncio.Future[Asked]", request: Request) -> None:
         """Add what a provider has answered after the deadline as a further revision, and fire an event."""
