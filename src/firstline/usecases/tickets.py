@@ -304,7 +304,8 @@ class _Batch:
         while waiting or self._storing:
             if waiting and self._ready and not self._storing:
                 self._begin_storing()
-            done, _ = await asyncio.wait([*waiting, *self._storing], return_when=asyncio.FIRST_COMPLETED)
+            # Of the records only the first: one that overtook it would end this wait again and again.
+            done, _ = await asyncio.wait([*waiting, *self._storing[:1]], return_when=asyncio.FIRST_COMPLETED)
             for task in self._waiting:
                 if task in waiting and task in done:
                     waiting.discard(task)

@@ -2,6 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from virtual_time import after, run
 
 from firstline.adapters.memory_store import MemoryStore
 from firstline.adapters.system import SystemClock, SystemIdentities
@@ -11,6 +15,7 @@ from firstline.core.policy import Policy
 from firstline.core.rules import RuleBook
 from firstline.core.taxonomy import Contract
 from firstline.core.verdict import Prediction, Source
+from firstline.ports.journal import Record
 from firstline.ports.storage import AuditEntry
 from firstline.usecases.access import ANONYMOUS, Caller
 from firstline.usecases.records import Charge, Keeping
@@ -110,6 +115,35 @@ def test_a_hidden_fault_gives_a_stored_emergency_verdict_and_is_told() -> None:
     assert done.verdict.needs_review
     assert world.store.verdicts[done.ticket_id, 1].decision == "priority_response"
     assert [type(fault) for fault in world.faults] == [RuntimeError]
+
+
+def test_record_that_overtakes_another_does_not_keep_the_event_loop_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, waits, wait = World(), 0, asyncio.wait
+    append, records = world.store.append, 0
+
+    async def overtaking(record: Record) -> None:
+        nonlocal records
+        records += 1
+        if records == 1:
+            await after(1.0)
+        await append(record)
+
+    async def counted(*args: Any, **options: Any) -> Any:
+        nonlocal waits
+        waits += 1
+        assert waits < 50
+        return await wait(*args, **options)
+
+    monkeypatch.setattr(world.store, "append", overtaking)
+    monkeypatch.setattr(asyncio, "wait", counted)
+
+    async def scenario() -> set[int]:
+        await world.open()
+        messages = [message(f"hello {number}") for number in range(2 * RECORD_TICKETS)]
+        found = world.triage.triage_many(messages, caller=CALLER, charge=CHARGE, received_at_us=0)
+        return {place async for place, _ in found}
+
+    assert run(scenario()) == set(range(2 * RECORD_TICKETS))
 
 
 def test_a_large_batch_is_stored_whole_charged_once_and_keeps_its_order() -> None:
