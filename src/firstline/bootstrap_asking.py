@@ -1,7 +1,7 @@
 """From settings to the providers that can be asked; nothing of a provider is imported where none is configured."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from firstline.adapters.llm.prices import prices_of
@@ -37,7 +37,7 @@ class Configured:
 
     name: str
     models: tuple[str, ...]
-    api_key: str | None
+    api_key: str | None = field(repr=False)
     base_url: str | None
     structured: bool = True
 

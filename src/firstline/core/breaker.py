@@ -150,7 +150,10 @@ def trip(breaker: Breaker, policy: BreakerPolicy, *, now_s: float, for_s: float 
     open_s = min(policy.open_s * 2.0 ** min(trips - 1, 20), policy.most_open_s)
     if for_s is not None:
         open_s = max(open_s, min(for_s, MAX_RETRY_AFTER_S))
-    return Breaker(phase=Phase.OPEN, era=breaker.era + 1, until_s=now_s + open_s, trips=trips)
+    until_s = now_s + open_s
+    if breaker.phase is Phase.OPEN:  # another replica knows less of what an upstream has asked for here
+        until_s = max(until_s, breaker.until_s)
+    return Breaker(phase=Phase.OPEN, era=breaker.era + 1, until_s=until_s, trips=trips)
 
 
 def unanswered(breaker: Breaker) -> int:

@@ -5,6 +5,7 @@ import pytest
 from firstline.adapters.llm import PROVIDERS, open_provider
 from firstline.adapters.llm.opening import Opening, OpeningInvalid
 from firstline.adapters.llm.prices import prices_of
+from firstline.bootstrap_asking import Configured
 from firstline.core.prices import Prices
 
 KEY = "-".join(("key", "of", "a", "test"))
@@ -24,6 +25,11 @@ def test_an_odd_model_is_refused(model: str) -> None:
 )
 def test_names_as_providers_write_them_are_accepted(model: str) -> None:
     assert Opening(model=model).model == model
+
+
+def test_a_key_is_not_in_what_is_printed_of_its_opening() -> None:
+    assert KEY not in repr(Opening(model="m", api_key=KEY))
+    assert KEY not in repr(Configured("gemini", ("m",), KEY, None))
 
 
 @pytest.mark.parametrize("bad", ["", "with space", "tab\tbed", "line\n", "ключ", "x" * 5000])

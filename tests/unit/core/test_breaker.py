@@ -128,6 +128,12 @@ def test_what_the_upstream_asks_for_is_kept_to_within_an_hour() -> None:
     assert trip(Breaker(), POLICY, now_s=0.0, for_s=0.0).until_s == POLICY.open_s
 
 
+def test_shorter_time_of_another_replica_does_not_cut_short_what_the_upstream_asked_for() -> None:
+    opened = trip(Breaker(), POLICY, now_s=0.0, for_s=600.0)
+    assert trip(opened, POLICY, now_s=1.0, for_s=5.0).until_s == 600.0
+    assert trip(opened, POLICY, now_s=1.0, for_s=900.0).until_s == 901.0
+
+
 def test_result_from_before_it_opened_moves_nothing() -> None:
     breaker, early = admit(Breaker(), now_s=0.0)
     assert early is not None

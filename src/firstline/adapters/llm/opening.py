@@ -1,7 +1,7 @@
 """What a provider is opened with, checked before any of it is used."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -36,7 +36,7 @@ class Opening:
     """
 
     model: str
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     base_url: str | None = None
     structured: bool = True
 
