@@ -2,8 +2,10 @@
 
 from alembic import context
 
-from firstline.adapters.sql import job_tables  # noqa: F401  # tables of a module of their own
-from firstline.adapters.sql import webhook_tables  # noqa: F401  # so that the metadata is whole
+from firstline.adapters.sql import (
+    job_tables,  # noqa: F401  # tables of a module of their own
+    webhook_tables,  # noqa: F401  # so that the metadata is whole
+)
 from firstline.adapters.sql.tables import metadata
 
 connection = context.config.attributes["connection"]
