@@ -193,9 +193,7 @@ LEDGERS = st.dictionaries(st.sampled_from([Window.HOUR, Window.DAY]), st.integer
 
 
 async def run_course(of: list[Limiter], course: list[tuple[int, int, int]], counted: Mapping[Window, int]) -> None:
-    kept: dict[tuple[Window, int], int] = {
-        (window, window_bounds(window, NOON_US)[0]): n for window, n in counted.items()
-    }
+    kept = {(window, window_bounds(window, NOON_US)[0]): used for window, used in counted.items()}
     before = dict(kept)
     now_us = NOON_US
     await of[0].uses("a", PLAN, now_us=now_us)
@@ -217,17 +215,25 @@ async def run_course(of: list[Limiter], course: list[tuple[int, int, int]], coun
         assert count <= max(PLAN.limits[place[0]], before.get(place, 0))
 
 
+def only_at_noon(counted: Mapping[Window, int]) -> Ledger:
+    """A ledger that knows of the windows of noon alone."""
+
+    async def read(_account: str, _catalogue: Contract, now_us: int) -> Mapping[Window, int]:
+        return {
+            window: used
+            for window, used in counted.items()
+            if window_bounds(window, now_us) == window_bounds(window, NOON_US)
+        }
+
+    return read
+
+
 @given(COURSES, LEDGERS)
 def test_no_course_of_charges_and_refunds_exceeds_a_limit_or_goes_below_zero(
     course: list[tuple[int, int, int]], counted: dict[Window, int]
 ) -> None:
-    ledger = {window: counted.get(window, 0) for window in counted}
-
-    async def read(_account: str, _catalogue: Contract, now_us: int) -> Mapping[Window, int]:
-        return {w: n for w, n in ledger.items() if window_bounds(w, now_us) == window_bounds(w, NOON_US)}
-
     async def work() -> None:
-        await run_course([MemoryLimiter(read)], course, counted)
+        await run_course([MemoryLimiter(only_at_noon(counted))], course, counted)
 
     asyncio.run(work())
 
@@ -237,14 +243,10 @@ def test_no_course_of_charges_and_refunds_exceeds_a_limit_or_goes_below_zero(
 def test_nor_does_any_course_over_several_replicas(
     redis_of_module: RedisServer, course: list[tuple[int, int, int]], counted: dict[Window, int]
 ) -> None:
-    async def read(_account: str, _catalogue: Contract, now_us: int) -> Mapping[Window, int]:
-        return {w: n for w, n in counted.items() if window_bounds(w, now_us) == window_bounds(w, NOON_US)}
+    read = only_at_noon(counted)
 
     async def work() -> None:
-        async with (
-            opened(redis_of_module, read) as first,
-            opened(None, read),
-        ):
+        async with opened(redis_of_module, read) as first:
             others = [Shared(redis_of_module.url, read, least_replicas=1, watcher=Unwatched()) for _ in range(2)]
             for other in others:
                 await other.start()

@@ -49,6 +49,11 @@ class MemoryLimiter:
         self._states: dict[tuple[str, Contract], _State] = {}
         self._loading: dict[tuple[str, Contract], asyncio.Task[_State]] = {}
 
+    @property
+    def shared(self) -> bool:
+        """See the port."""
+        return False
+
     async def charge(self, account_id: str, plan: Plan, *, now_us: int) -> Granted | Denied:
         """See the port."""
         state = await self._state(account_id, plan.catalogue, now_us)
@@ -75,9 +80,7 @@ class MemoryLimiter:
                 counter.used -= 1
         return self._uses(state, plan)
 
-    async def add(
-        self, account_id: str, plan: Plan, amount: int, *, windows: Collection[Window], now_us: int
-    ) -> None:
+    async def add(self, account_id: str, plan: Plan, amount: int, *, windows: Collection[Window], now_us: int) -> None:
         """See the port; an account that is not known yet is read from the ledger when it is."""
         state = self._states.get((account_id, plan.catalogue))
         if state is not None:
