@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
 HEAD_REVISION: Final = "0008"
@@ -88,7 +89,19 @@ tickets: Final = Table(
     Column("text", Text),
     Column("customer_ref", String(200)),
     Column("external_id", String(200)),
-    Index(None, "account_id", "received_at_us"),
+    Index(None, "account_id", "received_at_us", "id"),
+    *(
+        Index(
+            None,
+            "account_id",
+            name,
+            "received_at_us",
+            "id",
+            sqlite_where=text(f"{name} IS NOT NULL"),
+            postgresql_where=text(f"{name} IS NOT NULL"),
+        )
+        for name in ("customer_ref", "external_id")
+    ),
 )
 
 verdicts: Final = Table(
@@ -124,6 +137,7 @@ idempotency: Final = Table(
     Column("response", Text, nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
     Column("expires_at_us", BigInteger, nullable=False, index=True),
+    Index(None, "account_id", "created_at_us"),
 )
 
 outbox: Final = Table(
