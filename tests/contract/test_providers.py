@@ -117,12 +117,12 @@ async def failure(provider: Provider, *, timeout_s: float = PATIENT_S) -> Provid
     return caught.value
 
 
-def one_request(fake: FakeProvider, name: str, **options: Any) -> Received:
+def one_request(fake: FakeProvider, name: str, *, temperature: float = 0.2, **options: Any) -> Received:
     """What a healthy call sends."""
 
     async def work() -> None:
         async with opened(name, address(fake, name), **options) as provider:
-            await ask(provider)
+            await ask(provider, temperature=temperature)
 
     fake.forget()
     asyncio.run(work())
@@ -423,6 +423,10 @@ def test_the_temperature_goes_to_models_that_have_one(fake: FakeProvider, name: 
     body = one_request(fake, name, model=model).body
     settings = body["generationConfig"] if name == "gemini" else body
     assert settings.get("temperature") == (0.2 if sent else None)
+
+
+def test_a_temperature_beyond_what_anthropic_takes_is_lowered_to_that(fake: FakeProvider) -> None:
+    assert one_request(fake, "anthropic", model="claude-haiku-4-5", temperature=2.0).body["temperature"] == 1.0
 
 
 @pytest.mark.parametrize(

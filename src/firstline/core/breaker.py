@@ -3,7 +3,8 @@
 Opens on failures in a row or on a rate of failures over a window; half-open it lets one probe through at a time. A
 cancelled call counts as nothing. A result from before the last change of phase moves nothing.
 
-What a message can bring about by itself (a safety block, an answer out of its schema) opens a breaker only when
+What a message or an account's settings can bring about (a safety block, an answer out of its schema, a parameter that
+a model does not take) opens a breaker only when
 nearly every call ends so: one sender must not be able to switch a provider off for everyone.
 """
 
@@ -18,6 +19,7 @@ MAX_RETRY_AFTER_S: Final = 3_600.0
 _ABOUT_THE_MESSAGE: Final = frozenset(
     {
         FailureKind.BLOCKED,
+        FailureKind.REJECTED,
         FailureKind.LEAK,
         FailureKind.TRUNCATED,
         FailureKind.BAD_JSON,

@@ -39,6 +39,20 @@ def test_a_status_is_a_kind(status: int, kind: FailureKind) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", FailureKind.UNAUTHORIZED),
+        (error({"reason": "SERVICE_DISABLED"}), FailureKind.UNAUTHORIZED),
+        (b"\n[{}]", FailureKind.UNAUTHORIZED),
+        (b"<!DOCTYPE html><title>Blocked</title>", FailureKind.REJECTED),
+        (b"error code: 1020", FailureKind.REJECTED),
+    ],
+)
+def test_a_page_of_a_firewall_about_one_message_is_not_taken_for_a_refused_key(body: bytes, kind: FailureKind) -> None:
+    assert refusal(403, {}, body, now_s=NOW_S)[0] is kind
+
+
+@pytest.mark.parametrize(
     ("headers", "expected"),
     [
         ({"retry-after": "20"}, 20.0),

@@ -141,6 +141,10 @@ def test_result_from_before_it_opened_moves_nothing() -> None:
     assert record(opened, early, Result.SUCCESS, POLICY, now_s=0.5) == opened
 
 
+def test_parameters_that_a_model_does_not_take_open_it_only_when_nearly_all_calls_end_so() -> None:
+    assert result_of(FailureKind.REJECTED) is Result.MESSAGE_FAILURE
+
+
 def test_every_kind_of_failure_counts_in_one_way() -> None:
     assert {result_of(kind) for kind in FailureKind} == {Result.FAILURE, Result.MESSAGE_FAILURE}
     assert {kind for kind in FailureKind if opens_at_once(kind)} == {FailureKind.UNAUTHORIZED, FailureKind.RATE_LIMITED}

@@ -13,6 +13,7 @@ from firstline.adapters.llm.transport import BoundedClient
 from firstline.ports.provider import Provider
 
 BASE_URL: Final = "https://api.anthropic.com"
+MOST_TEMPERATURE: Final = 1.0
 
 
 def open_model(opening: Opening) -> Provider:
@@ -25,6 +26,7 @@ def open_model(opening: Opening) -> Provider:
     traits = Traits(
         takes_temperature=not profile.get("anthropic_disallows_sampling_settings", False),
         thinks=profile.get("thinking_always_enabled", False),
+        most_temperature=MOST_TEMPERATURE,
         structured=opening.structured and profile.get("supports_json_schema_output", False),
     )
     return AskedModel("anthropic", opening.model, PydanticAsker(model, traits=traits), client)

@@ -31,6 +31,7 @@ class Traits:
 
     Attributes:
         takes_temperature: whether it has the setting; others answer it with an error.
+        most_temperature: that it takes; a higher one is lowered to it.
         thinks: whether it thinks even when told not to.
         structured: whether it knows JSON schemas; else the schema goes into the prompt.
     """
@@ -38,6 +39,7 @@ class Traits:
     takes_temperature: bool
     thinks: bool
     structured: bool
+    most_temperature: float = 2.0
 
 
 class PydanticAsker:
@@ -52,7 +54,7 @@ class PydanticAsker:
         traits = self._traits
         settings = ModelSettings(max_tokens=max_tokens + (THINKING_ROOM if traits.thinks else 0), thinking=False)
         if traits.takes_temperature:
-            settings["temperature"] = temperature
+            settings["temperature"] = min(temperature, traits.most_temperature)
         response = await model_request(
             self._model,
             [ModelRequest(parts=[SystemPromptPart(question.instructions), UserPromptPart(question.text)])],

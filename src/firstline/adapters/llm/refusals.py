@@ -28,14 +28,15 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_s: floa
         now_s: seconds since 1970.
     """
     details = _details(body)
-    kind = _kind(status, details)
+    kind = _kind(status, details, plain=not body or body.lstrip()[:1] in {b"{", b"["})
     return kind, _retry_after_s(headers, details, now_s=now_s)
 
 
-def _kind(status: int, details: list[dict[str, Any]]) -> FailureKind:
+def _kind(status: int, details: list[dict[str, Any]], *, plain: bool) -> FailureKind:
+    """Args: plain, whether the body may be the model API's own; a firewall before it answers a message with a page."""
     if status in {402, 429}:
         return FailureKind.RATE_LIMITED
-    if status in {401, 403}:
+    if status == 401 or (status == 403 and plain):
         return FailureKind.UNAUTHORIZED
     if status >= 500 or status == 408:
         return FailureKind.SERVER_ERROR
