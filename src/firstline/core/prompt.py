@@ -20,6 +20,9 @@ MAX_HISTORY_SHOWN: Final = 5
 MAX_HISTORY_LENGTH: Final = 400
 """Characters of each earlier message that is shown."""
 
+_CUT_THROUGH: Final = 100
+"""Characters at the end of such a message in which half of a value may stand that nothing would recognise."""
+
 MAX_DESCRIPTION_SHOWN: Final = 200
 
 _INVISIBLE: Final = re.compile(
@@ -94,13 +97,19 @@ def document(message: Message, *, mask: Callable[[str], str]) -> str:
     if message.channel is not None:
         shown["channel"] = message.channel.value
     if message.history:
-        shown["history"] = [
-            # Masked before it is cut, so that no half of a number is left at the end.
-            mask(_visible(entry)[: 2 * MAX_HISTORY_LENGTH])[:MAX_HISTORY_LENGTH]
-            for entry in message.history[-MAX_HISTORY_SHOWN:]
-        ]
+        shown["history"] = [_earlier(entry, mask) for entry in message.history[-MAX_HISTORY_SHOWN:]]
         shown["history_count"] = len(message.history)
     return _TOKENS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(shown, ensure_ascii=False))
+
+
+def _earlier(entry: str, mask: Callable[[str], str]) -> str:
+    """Masked before it is cut, so that no half of a number is left at the end.
+
+    What is masked is cut before, and placeholders may be much shorter than what they stand for, so the end goes too.
+    """
+    visible = _visible(entry)
+    masked = mask(visible[: 2 * MAX_HISTORY_LENGTH])
+    return (masked[:-_CUT_THROUGH] if len(visible) > 2 * MAX_HISTORY_LENGTH else masked)[:MAX_HISTORY_LENGTH]
 
 
 def _visible(text: str) -> str:

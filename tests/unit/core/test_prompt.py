@@ -55,6 +55,16 @@ def test_personal_data_is_masked_in_message_and_history_with_the_same_placeholde
     assert (read["message"], read["history"]) == ("Write to [EMAIL_1].", ["I am [EMAIL_1]", "or [EMAIL_2]"])
 
 
+@pytest.mark.parametrize("value", ["4111 1111 1111 1111", "john.doe.longname@example.com"])
+def test_no_part_of_a_value_is_shown_because_history_was_cut_through_it(value: str) -> None:
+    # Masked, the addresses are so short that the place where the entry was cut is among what is shown.
+    before = "".join(f"a-long-address-number-{number}@mail.example.com " for number in range(9))
+    for start in range(2 * MAX_HISTORY_LENGTH - len(value), 2 * MAX_HISTORY_LENGTH):
+        entry = before.ljust(start) + value + " and so on"
+        found = json.loads(document(message(history=(entry,)), mask=Redactor().mask))["history"][0]
+        assert value[:6] not in found
+
+
 @pytest.mark.parametrize(
     "hidden",
     [
