@@ -33,6 +33,12 @@ SECTIONS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "See [PostgreSQL](../guides/postgresql.md).",
         ("database_url", "database_timeout_seconds", "database_connections"),
     ),
+    (
+        "Redis",
+        "See [limits that several servers share](../guides/redis.md).",
+        ("redis_url", "redis_host", "redis_port", "redis_db", "replicas"),
+    ),
+    ("Jobs", "See [jobs](../guides/jobs.md).", ("job_processes", "job_keep_days")),
     ("What is stored", "", ("history", "history_text")),
     ("Decisions", "", ("rules_dir", "model_file", "low_confidence_threshold", "review_probability")),
     (
@@ -77,13 +83,8 @@ SECTIONS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "Read and checked, but without effect in this version",
         "These names belong to the published contracts. They are accepted, so that an existing environment\n"
-        "starts, and will use them once it shares limits or stores secrets.",
-        (
-            "secret_key",
-            "redis_host",
-            "redis_port",
-            "redis_db",
-        ),
+        "starts, and will use them once it stores secrets.",
+        ("secret_key",),
     ),
 )
 

@@ -93,11 +93,13 @@ def build_asking(
     clock: Clock,
     watcher: Watcher,
     on_unpriced: Callable[[str, str], None],
+    on_trip: Callable[[str, str, float], None] = lambda provider, model, for_s: None,
 ) -> tuple[Asking, Spending]:
     """What asks providers, and what counts its cost.
 
     Args:
         on_unpriced: told of provider and model that no price is known of: no budget holds its calls.
+        on_trip: told of provider, model and seconds when a failure here opens a breaker.
     Raises: SettingsInvalid.
     """
     overrides = _own_prices(settings.ai_prices)
@@ -112,6 +114,7 @@ def build_asking(
                     policy=BreakerPolicy(),
                     most_at_once=settings.ai_max_concurrent,
                     watcher=watcher,
+                    on_trip=on_trip,
                 )
             )
             known = prices_of(one.name, model, overrides=overrides)

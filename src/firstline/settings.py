@@ -72,6 +72,16 @@ class Settings(BaseSettings):
     database_connections: int = Field(
         8, ge=2, le=200, description="Most connections of a server to PostgreSQL, besides two for verdicts and news."
     )
+    job_processes: int | None = Field(
+        None,
+        ge=0,
+        le=1_024,
+        description="Processes that work on jobs beside the server; one per core by default. 0 leaves them to "
+        "`firstline worker`.",
+    )
+    job_keep_days: int = Field(
+        7, ge=1, le=3_650, description="Days that a job, its upload and its results are kept after it has ended."
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least severe line logged.")
     access_log: bool = Field(True, description="One JSON line per request: who, what, when, status.")
     history: bool = Field(True, description="Store tickets and verdicts.")
@@ -222,19 +232,40 @@ class Settings(BaseSettings):
         validation_alias=_published("AI_TIMEOUT_SECONDS"),
         description="Seconds from a request's arrival by which it is answered, whatever providers do.",
     )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="redis://host:6379/0, or rediss:// with TLS, with user and password where it wants them: servers "
+        "that share a database count limits there together. Valkey works too.",
+    )
+    replicas: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="How many servers share the database; each gets so much less of a quota while Redis is away. "
+        "Found out by themselves while Redis is there.",
+    )
     redis_host: str | None = Field(
-        None, validation_alias=_published("REDIS_HOST"), description="Kept for shared limits."
+        None,
+        validation_alias=_published("REDIS_HOST"),
+        description="Host of Redis, where FIRSTLINE_REDIS_URL is not set.",
     )
     redis_port: int = Field(
         6379,
         ge=1,
         le=65_535,
         validation_alias=_published("REDIS_PORT"),
-        description="Kept for shared limits.",
+        description="Its port.",
     )
     redis_db: int = Field(
-        0, ge=0, le=1_000, validation_alias=_published("REDIS_DB"), description="Kept for shared limits."
+        0, ge=0, le=1_000, validation_alias=_published("REDIS_DB"), description="Its numbered database."
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("it must begin with redis:// or rediss://")
+        return value
 
     @field_validator("database_url")
     @classmethod

@@ -48,6 +48,7 @@ def test_health_is_measured(production: Server) -> None:
         "api": "operational",
         "rules_engine": "operational",
         "ai_layer": "disabled",
+        "limits": "local",
     }
 
 

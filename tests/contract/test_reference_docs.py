@@ -74,7 +74,7 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
 def exposed_metrics() -> set[tuple[str, str, tuple[str, ...]]]:
     found = set()
     metrics = Metrics()
-    for value in [*vars(metrics).values(), *vars(metrics.providers).values()]:
+    for value in [*vars(metrics).values(), *vars(metrics.providers).values(), *vars(metrics.limits).values()]:
         if isinstance(value, MetricWrapperBase):
             described = next(iter(value.describe()))
             name = described.name + _SUFFIXES.get(described.type, "")

@@ -47,6 +47,16 @@ def test_every_field_can_be_set_by_its_documented_name(monkeypatch: pytest.Monke
         "history_text": "false",
         "log_level": "debug",
         "trusted_proxies": "10.0.0.0/8, ::1",
+        "database_url": "postgresql://localhost/firstline",
+        "database_connections": "2",
+        "redis_url": "rediss://localhost:6380/1",
+        "providers": "openai",
+        "compatible_structured": "false",
+        "ai_mode": "never",
+        "ai_redaction": "false",
+        "ai_daily_budget_usd": "1",
+        "ai_monthly_budget_usd": "1",
+        "ai_max_tokens": "16",
     }
     for field, names in variable_names().items():
         info = Settings.model_fields[field]

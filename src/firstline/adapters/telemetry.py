@@ -16,6 +16,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from firstline.adapters.provider_metrics import ProviderMetrics
+from firstline.adapters.redis.metrics import LimitMetrics
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -43,6 +44,7 @@ class Metrics:
             registry=registry,
         )
         self.providers = ProviderMetrics(registry)
+        self.limits = LimitMetrics(registry)
         self.decisions = Counter(
             "firstline_decisions", "Verdicts by decision.", ["contract", "decision"], registry=registry
         )
@@ -60,6 +62,9 @@ class Metrics:
         self.faults = Counter("firstline_faults", "Unexpected errors of our own.", ["route"], registry=registry)
         self.rule_reloads = Counter(
             "firstline_rule_reloads", "Attempts to read changed rule packs.", ["outcome"], registry=registry
+        )
+        self.job_rows = Counter(
+            "firstline_job_rows", "Rows of jobs that are done.", ["contract", "outcome"], registry=registry
         )
         self.queued_writes = Gauge("firstline_queued_writes", "Writes waiting for their group.", registry=registry)
         self.build = Info("firstline_build", "Version, model and rules in force.", registry=registry)

@@ -14,8 +14,8 @@ from firstline.core.plans import Denied, Granted, Plan, Window, WindowUse
 class UsageUnknown(Exception):
     """Nobody can say whether the account has quota left: quota fails closed.
 
-    The ledger cannot be read and this process has never known the account's usage, or it has granted what it may without
-    the others.
+    The ledger cannot be read and this process has never known the account's usage, or it has granted what it may
+    without the others.
     """
 
 

@@ -61,6 +61,8 @@ class Shared:
     async def start(self) -> None:
         """Connect, or begin to try; never fails."""
         await self._link.start()
+        if not self._link.works:
+            self._on_change(False)
         self._tasks = [asyncio.create_task(self.replicas.run()), asyncio.create_task(self.news.listen())]
 
     async def close(self) -> None:

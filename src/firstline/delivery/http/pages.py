@@ -99,6 +99,7 @@ class Pages:
             "api": "operational" if stores else "cannot store verdicts",
             "rules_engine": "operational" if rules else "failed",
             "ai_layer": self._ai_layer(),
+            "limits": "shared" if self._app.limiter.shared else "local",
         }
         return json_reply(body, status=200 if stores else 503)
 

@@ -294,6 +294,7 @@ class HealthBody(BaseModel):
     api: str
     rules_engine: str
     ai_layer: str
+    limits: Literal["shared", "local"]
 
 
 class ProbeBody(BaseModel):
