@@ -7,6 +7,7 @@ KEY: Final = "key_"
 ACCOUNT: Final = "acc_"
 EVENT: Final = "evt_"
 JOB: Final = "job_"
+ERASURE: Final = "era_"
 
 _HEX_LENGTH: Final = 32
 

@@ -138,7 +138,7 @@ class History(Protocol):
         ...
 
     async def retention_days(self, account_id: str) -> int | None:
-        """How long tickets of an account are kept; None for as long as the server does."""
+        """How long tickets of an account are kept; None for good."""
         ...
 
     async def put_retention(self, account_id: str, days: int | None, *, at_us: int) -> None:
@@ -147,8 +147,4 @@ class History(Protocol):
 
     async def retentions(self) -> Mapping[str, int]:
         """The days of every account that has set them."""
-        ...
-
-    async def accounts(self) -> Sequence[str]:
-        """Every account that may have a history."""
         ...

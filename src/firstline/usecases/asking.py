@@ -146,6 +146,10 @@ class Asking:
         self._watcher.asked(opinion.asked.outcome)
         return opinion
 
+    def forget(self) -> None:
+        """Drop the answers at hand: a message that one was for has been erased."""
+        self._completions.forget()
+
     async def close(self) -> None:
         """End what is under way and close all connections; nothing is asked any more."""
         self._closed = True

@@ -21,6 +21,7 @@ from firstline.usecases.predictions import Predictions
 from firstline.usecases.records import Charge, Keeping
 from firstline.usecases.second_opinion import AS_SET, Asks, Decided, Request, SecondOpinion, pending
 from firstline.usecases.spending import Spending
+from firstline.usecases.texts import Texts
 from firstline.usecases.verdict_store import Keep, Triaged, VerdictStore
 
 SLICE_TICKETS: Final = 16
@@ -66,6 +67,7 @@ class Triage:
         spending: Spending | None = None,
         on_fault: Callable[[BaseException], None] = lambda _: None,
         on_late: Callable[[str], None] = lambda _: None,
+        texts: Texts | None = None,
     ) -> None:
         """Args:
         policy: of whoever sets nothing of their own.
@@ -74,6 +76,7 @@ class Triage:
         spending: what that costs, stored with the verdicts.
         on_fault: told of every error of our own that an answer hides.
         on_late: told of what became of answers after the deadline: `revised`, `lost` or `unstored`.
+        texts: seals texts at rest; None where they are stored as they are.
         """
         self._classifier = classifier
         self._predictions = Predictions(classifier)
@@ -91,6 +94,7 @@ class Triage:
             spending=spending,
             on_fault=on_fault,
             on_late=on_late,
+            texts=texts,
         )
         self._shared = InForce(policy, policy.content_hash)
 

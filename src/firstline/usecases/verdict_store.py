@@ -9,6 +9,7 @@ from firstline.core.message import Message
 from firstline.core.verdict import Verdict
 from firstline.ports.clock import Clock, Identities
 from firstline.ports.journal import IdempotencyEntry, Journal, JournalUnavailable, Record, TicketRow, VerdictRow
+from firstline.ports.storage import StorageUnavailable
 from firstline.usecases.access import Caller
 from firstline.usecases.records import (
     Charge,
@@ -22,6 +23,7 @@ from firstline.usecases.records import (
 )
 from firstline.usecases.second_opinion import Decided, Request, settled_again
 from firstline.usecases.spending import Spending
+from firstline.usecases.texts import AccountSeal, Texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,13 @@ class VerdictStore:
         spending: Spending | None,
         on_fault: Callable[[BaseException], None],
         on_late: Callable[[str], None],
+        texts: Texts | None = None,
     ) -> None:
         """Args:
         spending: what providers cost, stored with the verdicts.
         on_fault: told of errors of our own in what happens later.
         on_late: told what became of an answer after the deadline: `revised`, `lost` or `unstored`.
+        texts: seals texts at rest; None where they are stored as they are.
         """
         self._journal = journal
         self._keeping = keeping
@@ -62,6 +66,7 @@ class VerdictStore:
         self._spending = spending
         self._on_fault = on_fault
         self._on_late = on_late
+        self._texts = texts
         self._late: set[asyncio.Task[None]] = set()
 
     async def store(
@@ -85,6 +90,7 @@ class VerdictStore:
         if self._keeping.history:
             now_us = self._clock.now_us()
             keeps_text = self._keeps_text(request.caller)
+            seal = await self._seal(request.caller)
             for place, triaged in done:
                 kept = self._kept(triaged.verdict, request)
                 ticket = ticket_row(
@@ -95,8 +101,9 @@ class VerdictStore:
                     received_at_us=request.received_at_us,
                     keeps_text=keeps_text,
                 )
-                tickets.append(ticket)
-                verdicts.append(self._row(triaged.ticket_id, kept, request, revision=1, now_us=now_us))
+                row = self._row(triaged.ticket_id, kept, request, revision=1, now_us=now_us)
+                tickets.append(seal.ticket(ticket) if seal else ticket)
+                verdicts.append(seal.verdict(row) if seal else row)
         record = Record(tickets=tuple(tickets), verdicts=tuple(verdicts))
         if charge is not None:
             use = key_use(request.caller, request.received_at_us)
@@ -143,7 +150,8 @@ class VerdictStore:
             asked = await late
             if asked.outcome is Outcome.ANSWERED:
                 outcome = "unstored"
-                await self._append(self._revision(triaged, asked, request), request.caller)
+                seal = await self._seal(request.caller)
+                await self._append(self._revision(triaged, asked, request, seal), request.caller)
                 outcome = "revised"
         except JournalUnavailable:
             pass
@@ -152,7 +160,7 @@ class VerdictStore:
         finally:
             self._on_late(outcome)
 
-    def _revision(self, triaged: Triaged, asked: Asked, request: Request) -> Record:
+    def _revision(self, triaged: Triaged, asked: Asked, request: Request, seal: AccountSeal | None) -> Record:
         verdict = settled_again(triaged.verdict, asked, request.under)
         now_us = self._clock.now_us()
         event = revised_event(
@@ -165,7 +173,7 @@ class VerdictStore:
             at_us=now_us,
         )
         row = self._row(triaged.ticket_id, self._kept(verdict, request), request, revision=2, now_us=now_us)
-        return Record(verdicts=(row,), outbox=(event,))
+        return Record(verdicts=(seal.verdict(row) if seal else row,), outbox=(event,))
 
     def _row(self, ticket_id: str, verdict: Verdict, request: Request, *, revision: int, now_us: int) -> VerdictRow:
         return verdict_row(
@@ -176,6 +184,18 @@ class VerdictStore:
             decided_at_us=now_us,
             received_at_us=request.received_at_us,
         )
+
+    async def _seal(self, caller: Caller) -> AccountSeal | None:
+        """What seals the texts of the caller's account, if they are kept and sealed.
+
+        Raises: JournalUnavailable.
+        """
+        if self._texts is None or not self._texts.sealed or not self._keeps_text(caller):
+            return None
+        try:
+            return self._texts.cached(caller.account.id) or await self._texts.seal_of(caller.account.id)
+        except StorageUnavailable as error:
+            raise JournalUnavailable(str(error)) from None
 
     def _kept(self, verdict: Verdict, request: Request) -> Verdict:
         return verdict if self._keeps_text(request.caller) else without_words(verdict, request.under.policy)

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 
+from firstline.adapters.sql.engine import storage_errors
 from firstline.adapters.sql.history_tables import account_data_keys, erasures
 from firstline.adapters.sql.runners import Reads, Writes
 from firstline.adapters.sql.tables import audit as audit_table
@@ -146,15 +147,22 @@ class SqlDataKeys:
 
     async def all(self) -> Sequence[DataKey]:
         """See the port."""
-        own = account_data_keys.c
-        query = select(*_KEY).where(own.destroyed_at_us.is_(None)).order_by(own.account_id, own.number)
-        return await self._read(lambda c: [DataKey(*row) for row in c.execute(query)])
+        return await self._read(_all_living)
 
     async def reseal(self, key: DataKey, sealed: str) -> None:
         """See the port."""
         own = account_data_keys.c
         same = (own.account_id == key.account_id, own.number == key.number, own.sealed == key.sealed)
         await self._write(lambda c: c.execute(update(account_data_keys).where(*same).values(sealed=sealed)).rowcount)
+
+
+def stored_keys(engine: Engine) -> Sequence[DataKey]:
+    """The keys of all accounts, for a process that has no event loop yet.
+
+    Raises: StorageUnavailable.
+    """
+    with storage_errors(), engine.connect() as connection:
+        return _all_living(connection)
 
 
 _KEY = tuple(account_data_keys.c[name] for name in DataKey._fields)
@@ -164,6 +172,12 @@ def _living(connection: Connection, account_id: str) -> Sequence[DataKey]:
     own = account_data_keys.c
     query = select(*_KEY).where(own.account_id == account_id, own.destroyed_at_us.is_(None))
     return [DataKey(*row) for row in connection.execute(query.order_by(own.number.desc()))]
+
+
+def _all_living(connection: Connection) -> Sequence[DataKey]:
+    own = account_data_keys.c
+    query = select(*_KEY).where(own.destroyed_at_us.is_(None)).order_by(own.account_id, own.number)
+    return [DataKey(*row) for row in connection.execute(query)]
 
 
 def _erasure(row: Mapping[Any, Any]) -> Erasure:

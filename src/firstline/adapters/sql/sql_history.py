@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from firstline.adapters.sql.history_tables import account_retention
 from firstline.adapters.sql.runners import Reads, Writes
-from firstline.adapters.sql.tables import account_categories, accounts, idempotency, outbox, tickets, verdicts
+from firstline.adapters.sql.tables import account_categories, idempotency, outbox, tickets, verdicts
 from firstline.core.identity import TICKET
 from firstline.ports.history import Filters, Page, Position, Stored, TicketNotFound
 from firstline.ports.journal import TicketRow, VerdictRow
@@ -148,11 +148,6 @@ class SqlHistory:
         """See the port."""
         query = select(account_retention.c.account_id, account_retention.c.days)
         return await self._read(lambda c: {row.account_id: row.days for row in c.execute(query)})
-
-    async def accounts(self) -> Sequence[str]:
-        """See the port."""
-        query = select(accounts.c.id).order_by(accounts.c.id)
-        return await self._read(lambda c: list(c.execute(query).scalars()))
 
     async def _positions(self, own: ColumnElement[bool], *, before_us: int, limit: int) -> Sequence[Position]:
         query = select(*_POSITION).where(own, tickets.c.received_at_us < before_us)
