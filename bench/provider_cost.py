@@ -48,7 +48,7 @@ class _Case:
 def run(console: Console, cores: Cores, quick: bool) -> None:
     """Measure and print the table."""
     key = f"sk-{secrets.token_hex(32)}"
-    rounds, count = (3, 300) if quick else (5, 1_500)
+    rounds, count = (3, 300) if quick else (5, 1_000)
     environment = gateway.environment()
     console.print(f"{gateway.versions(environment)}, one worker, its master key, no database")
     with ExitStack() as stack:
