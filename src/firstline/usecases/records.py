@@ -106,8 +106,8 @@ def revised_event(
     payload = {
         "ticket": f"{TICKET}{ticket_id}",
         "revision": revision,
-        "before": _outline(before),
-        "after": _outline(after),
+        "before": outline(before),
+        "after": outline(after),
     }
     return OutboxEvent(event_id, caller.account.id, REVISED, orjson.dumps(payload).decode(), at_us)
 
@@ -138,7 +138,8 @@ def reason_to_data(reason: Reason) -> dict[str, object]:
     return {"code": reason.code, "text": reason.text, "rule": reason.rule, "spans": reason.spans}
 
 
-def _outline(verdict: Verdict) -> dict[str, object]:
+def outline(verdict: Verdict) -> dict[str, object]:
+    """A verdict as events tell it: without a word of its message."""
     return {
         "category": verdict.category,
         "priority": verdict.priority.value,
