@@ -148,6 +148,19 @@ def test_counters_and_key_uses_add_up_under_concurrency(with_store: Run) -> None
     with_store(work)
 
 
+@pytest.mark.parametrize("text", ["a\x00b", "half \ud83d of a pair", "\udc00\x00"])
+def test_characters_that_a_database_cannot_store_cost_no_record(with_store: Run, text: str) -> None:
+    async def work(store: Store) -> None:
+        odd = Record(tickets=(ticket(1, text=text)._replace(customer_ref=text),), verdicts=(verdict(1),))
+        await asyncio.gather(store.journal.append(odd), *(store.journal.append(record(n)) for n in range(2, 9)))
+
+    store = with_store(work)
+    assert store.count("tickets") == 8
+    if store.look is not None:
+        ((found,),) = store.look(f"SELECT text FROM tickets WHERE id = '{1:032x}'")
+        assert len(found) == len(text)
+
+
 def test_revisions_are_added_and_never_overwrite(with_store: Run) -> None:
     async def work(store: Store) -> None:
         await store.journal.append(record(1))

@@ -3,9 +3,8 @@
 Which columns there are, and of which type, is read from the tables, so that a new column of a row needs no change here.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -95,28 +94,6 @@ def group_of(records: Sequence[Record]) -> Group:
 def is_refused(record: Record) -> bool:
     """Whether a record holds what adding up would hide from the constraints of the tables."""
     return any(amount < 0 for row in record.spend for amount in row[4:])
-
-
-_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
-
-
-def storable(record: Record) -> Record:
-    """The record with U+FFFD for characters that PostgreSQL cannot store: NUL and halves of surrogate pairs.
-
-    One character stands for one, so that positions in the text stay what they are.
-    """
-
-    def cleaned(row: Any) -> Any:
-        return type(row)(*(_UNSTORABLE.sub("\ufffd", value) if isinstance(value, str) else value for value in row))
-
-    return replace(
-        record,
-        tickets=tuple(map(cleaned, record.tickets)),
-        verdicts=tuple(map(cleaned, record.verdicts)),
-        idempotency=cleaned(record.idempotency) if record.idempotency else None,
-        outbox=tuple(map(cleaned, record.outbox)),
-        spend=tuple(map(cleaned, record.spend)),
-    )
 
 
 @cache

@@ -23,7 +23,8 @@ import asyncpg  # type: ignore[import-untyped]
 
 from firstline.adapters.sql.engine import cause_of
 from firstline.adapters.sql.postgres_engine import APPLICATION
-from firstline.adapters.sql.postgres_group import NOW, Group, group_of, is_refused, storable
+from firstline.adapters.sql.postgres_group import NOW, Group, group_of, is_refused
+from firstline.adapters.sql.storable_text import storable
 from firstline.ports.journal import JournalUnavailable, OutcomeUnknown, Record
 
 MAX_QUEUED: Final = 20_000

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine
 
 from firstline.adapters.sql.engine import cause_of, storage_errors
 from firstline.adapters.sql.merged_rows import added_up, uses
+from firstline.adapters.sql.storable_text import storable, storable_row
 from firstline.ports.journal import (
     IdempotencyEntry,
     JournalUnavailable,
@@ -218,8 +219,12 @@ class SqliteWriter:
             _store(raw, [write.record for write in group if write.record])
         except Exception as error:  # whatever it was, it must reach those who wait
             if len(group) == 1:
-                self._fail(group, cause_of(error))
-                return
+                record = group[0].record or Record()
+                cleaned = storable(record)
+                if cleaned == record:
+                    self._fail(group, cause_of(error))
+                    return
+                group[0].record = cleaned
             for write in group:
                 self._write(connection, [write])
         else:
@@ -289,4 +294,9 @@ def _store(raw: sqlite3.Connection, records: Sequence[Record]) -> None:
 
 
 def _json(rows: Sequence[tuple[Any, ...]]) -> str | None:
-    return orjson.dumps(rows).decode() if rows else None
+    if not rows:
+        return None
+    dumped = orjson.dumps(rows)
+    if b"\\u0000" in dumped:  # SQLite would take the text before it for the whole
+        dumped = orjson.dumps([storable_row(row) for row in rows])
+    return dumped.decode()
