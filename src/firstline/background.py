@@ -12,6 +12,7 @@ from firstline.ports.storage import StorageUnavailable
 
 if TYPE_CHECKING:
     from firstline.bootstrap import App
+    from firstline.bootstrap_history import Kept
 
 RELOAD_S: Final = 1.0
 PRUNE_S: Final = 3_600.0
@@ -73,9 +74,33 @@ async def store_spend_now(app: "App", journal: Journal) -> None:
         app.spending.give_back(spend)
 
 
+async def forget_jobs(app: "App") -> None:
+    """Forget once an hour jobs that ended long ago."""
+    while True:
+        with contextlib.suppress(StorageUnavailable, OSError):
+            await app.jobs.forget_old()
+        await asyncio.sleep(PRUNE_S)
+
+
 async def prune(app: "App") -> None:
     """Delete once an hour what has outlived its time."""
     while True:
         with contextlib.suppress(StorageUnavailable):
             await app.storage.prune(now_us=app.clock.now_us())
+        await asyncio.sleep(PRUNE_S)
+
+
+async def keep_history(app: "App", kept: "Kept") -> None:
+    """Go on with erasures and seal keys anew at the start; remove once an hour what accounts keep no longer."""
+    resealed = kept.newest is None
+    while True:
+        with contextlib.suppress(StorageUnavailable):
+            await app.eraser.resume()
+            if not resealed and kept.newest is not None:
+                count = await kept.texts.reseal(kept.newest)
+                resealed = True
+                app.log.info("data_keys_resealed", count=count)
+            removed = await app.history.expire()
+            if removed:
+                app.log.info("history_expired", tickets=removed)
         await asyncio.sleep(PRUNE_S)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from firstline.adapters.local_model import LocalModel, load_local_model
 from firstline.adapters.memory_limiter import MemoryLimiter
@@ -24,8 +24,19 @@ from firstline.adapters.sql.sql_storage import SqlStorage
 from firstline.adapters.system import SystemClock, SystemIdentities, return_memory
 from firstline.adapters.telemetry import Metrics, fault_fields, open_log
 from firstline.adapters.trainer import ProcessTrainer
-from firstline.background import keep_versions, prune, store_spend, store_spend_now, watch_rules
+from firstline.background import (
+    forget_jobs,
+    keep_history,
+    keep_versions,
+    prune,
+    store_spend,
+    store_spend_now,
+    watch_rules,
+)
 from firstline.bootstrap_asking import ask_policy_of, build_asking
+from firstline.bootstrap_history import Kept, SecretMissing, build_kept
+from firstline.bootstrap_jobs import build_jobs, build_worker, processes_of
+from firstline.bootstrap_redis import open_shared
 from firstline.core.breaker import Phase
 from firstline.core.policy import Policy
 from firstline.core.rules import RuleBook
@@ -39,13 +50,19 @@ from firstline.usecases.access import ANONYMOUS, DEMO_ACCOUNTS, Access
 from firstline.usecases.accounts import Accounts
 from firstline.usecases.asking import Asking
 from firstline.usecases.categories import Categories
+from firstline.usecases.erasure import Eraser
+from firstline.usecases.history import TicketHistory
 from firstline.usecases.idempotency import Idempotency
 from firstline.usecases.in_force import AccountsInForce
+from firstline.usecases.jobs import Jobs
 from firstline.usecases.keys import Keys
 from firstline.usecases.records import Keeping
 from firstline.usecases.rules import RulesInForce
 from firstline.usecases.spending import Spending
 from firstline.usecases.tickets import Triage
+
+if TYPE_CHECKING:
+    from firstline.adapters.redis.shared import Shared
 
 DATABASE_NAME: Final = "firstline.db"
 
@@ -72,6 +89,9 @@ class App:
     asking: Asking
     spending: Spending
     triage: Triage
+    jobs: Jobs
+    history: TicketHistory
+    eraser: Eraser
     rules: RulesInForce
     metrics: Metrics
     log: Any
@@ -80,6 +100,7 @@ class App:
     start: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
     queued: Callable[[], int] = field(default=lambda: 0)
+    shared: "Shared | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +265,11 @@ def build(settings: Settings) -> App:
         store.abandon()
         raise
     clock, identities = SystemClock(), SystemIdentities()
+    try:
+        kept = build_kept(settings, store, clock=clock)
+    except (SecretMissing, StorageUnavailable) as error:
+        store.abandon()
+        raise CannotStart(str(error)) from None
     log = open_log(settings.log_level)
     access = Access(store.storage, clock=clock)
     background: list[asyncio.Task[None]] = []
@@ -251,28 +277,41 @@ def build(settings: Settings) -> App:
     def forget() -> None:
         access.forget()
         app.categories.in_force.forget()
+        kept.texts.forget()
+        app.eraser.notice()
 
     async def start() -> None:
         await store.start()
+        if app.shared is not None:
+            await app.shared.start()
         if development:
             await _ensure_demo_accounts(app.accounts)
         await keep_versions(app)
         await asyncio.to_thread(app.asking.warm)
         background.append(asyncio.create_task(watch_rules(app)))
         background.append(asyncio.create_task(prune(app)))
+        background.append(asyncio.create_task(forget_jobs(app)))
+        background.append(asyncio.create_task(keep_history(app, kept)))
         background.append(asyncio.create_task(store_spend(app, store.journal)))
+        if worker is not None:
+            worker.start()
         return_memory()
 
     async def close() -> None:
+        if worker is not None:
+            await worker.close()
         for task in background:
             task.cancel()
         for task in background:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await app.eraser.close()
         await app.asking.close()
         await app.triage.close()
         await app.categories.in_force.close()
         await store_spend_now(app, store.journal)
+        if app.shared is not None:
+            await app.shared.close()
         await store.close()
 
     try:
@@ -283,6 +322,8 @@ def build(settings: Settings) -> App:
             storage=store.storage,
             access=access,
             trainer=ProcessTrainer(engine.classifier, model_file=settings.model_file),
+            kept=kept,
+            jobs=build_jobs(settings, store, clock=clock, identities=identities),
             clock=clock,
             identities=identities,
             log=log,
@@ -295,6 +336,11 @@ def build(settings: Settings) -> App:
         store.abandon()
         raise CannotStart(str(error)) from None
     app.queued = store.queued
+    processes = processes_of(settings)
+    worker = None
+    if processes:
+        worker = build_worker(app, journal=store.journal, processes=processes)
+        app.jobs.on_added = worker.wake
     return app
 
 
@@ -306,6 +352,8 @@ def assemble(
     storage: Storage,
     access: Access,
     trainer: Trainer,
+    kept: Kept,
+    jobs: Jobs,
     clock: Clock,
     identities: Identities,
     log: Any,
@@ -343,12 +391,20 @@ def assemble(
         level("provider_state", provider=provider, model=model, state=phase.value)
 
     watcher.on_state = tell_state
+    shared = open_shared(
+        settings,
+        storage=storage,
+        metrics=metrics,
+        log=log,
+        on_trip=lambda provider, model, seconds: asking.open_for(provider, model, seconds),
+    )
     asking, spending = build_asking(
         settings,
         storage=storage,
         clock=clock,
         watcher=watcher,
         on_unpriced=lambda provider, model: log.warning("provider_without_price", provider=provider, model=model),
+        on_trip=shared.news.publish_trip if shared else lambda provider, model, seconds: None,
     )
     watcher.flying.set_function(lambda: asking.flying)
 
@@ -365,6 +421,7 @@ def assemble(
         spending=spending,
         on_fault=on_fault("triage"),
         on_late=watcher.late,
+        texts=kept.texts,
     )
     metrics.build.info({"model": triage.model, "rules": triage.rules.content_hash[:16]})
     return App(
@@ -372,9 +429,9 @@ def assemble(
         clock=clock,
         identities=identities,
         storage=storage,
-        limiter=MemoryLimiter(
-            lambda account_id, catalogue, now_us: storage.usage(account_id, catalogue, now_us=now_us)
-        ),
+        limiter=shared.limiter
+        if shared
+        else MemoryLimiter(lambda account_id, catalogue, now_us: storage.usage(account_id, catalogue, now_us=now_us)),
         catalogues=load_catalogues(free_hourly=settings.rate_limit_hourly, free_daily=settings.rate_limit_daily),
         access=access,
         accounts=accounts,
@@ -384,6 +441,17 @@ def assemble(
         asking=asking,
         spending=spending,
         triage=triage,
+        jobs=jobs,
+        history=TicketHistory(kept.history, kept.texts, clock),
+        eraser=Eraser(
+            kept.history,
+            kept.erasures,
+            texts=kept.texts,
+            accounts=accounts,
+            identities=identities,
+            forget=asking.forget,
+            on_fault=on_fault("erasure"),
+        ),
         rules=engine.rules,
         metrics=metrics,
         log=log,
@@ -391,6 +459,7 @@ def assemble(
         probe=probe,
         start=start,
         close=close,
+        shared=shared,
     )
 
 

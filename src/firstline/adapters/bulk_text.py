@@ -93,11 +93,19 @@ class JsonLinesParts(_TextParts):
 class CsvParts(_TextParts):
     """A header, then a line per row; lists are separated by spaces, what there is none of is empty."""
 
-    def _header(self) -> bytes:
+    def header(self) -> bytes:
+        """The line with the names of the columns."""
         return self._lines([self.names])
 
-    def _encoded(self, rows: Iterator[tuple[Any, ...]]) -> bytes:
+    def rows(self, rows: Iterable[tuple[Any, ...]]) -> bytes:
+        """Lines of rows, whose values stand in the order of the names."""
         return self._lines([_cell(value) for value in row] for row in rows)
+
+    def _header(self) -> bytes:
+        return self.header()
+
+    def _encoded(self, rows: Iterator[tuple[Any, ...]]) -> bytes:
+        return self.rows(rows)
 
     def _lines(self, rows: Iterable[Sequence[Any]]) -> bytes:
         buffer = io.StringIO(newline="")

@@ -188,7 +188,10 @@ def read_frame(pipe: BinaryIO) -> Any:
 
 def task_to_data(task: ChunkTask) -> dict[str, Any]:
     """A task as plain data."""
-    return asdict(task)
+    data = asdict(task)
+    account = data["lease"]["account"]
+    account["plans"] = {contract.value: plan for contract, plan in task.lease.account.plans.items()}
+    return data
 
 
 def task_from_data(data: Mapping[str, Any]) -> ChunkTask:

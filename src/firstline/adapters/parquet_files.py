@@ -132,13 +132,26 @@ class ParquetParts:
 
     def add(self, chunk: Chunk, columns: Columns) -> None:
         """See `PartWriter`."""
+        self._tables.append(self._table(chunk, columns))
+
+    @contextmanager
+    def stream(self, sink: Any) -> Iterator[Callable[[Chunk, Columns], None]]:
+        """Write one file without parts: what is given writes a chunk, as a row group, to a file that never seeks."""
+        with self._writer(sink) as writer:
+
+            def write(chunk: Chunk, columns: Columns) -> None:
+                writer.write_table(self._table(chunk, columns))
+
+            yield write
+
+    def _table(self, chunk: Chunk, columns: Columns) -> Any:
         arrays = [
             self._kept(chunk.kept[name])
             if name in self._keep
             else self._pyarrow.array(columns[name], self._schema.field(name).type)
             for name in self._names
         ]
-        self._tables.append(self._pyarrow.Table.from_arrays(arrays, schema=self._schema))
+        return self._pyarrow.Table.from_arrays(arrays, schema=self._schema)
 
     def end(self) -> None:
         """See `PartWriter`."""
@@ -155,11 +168,14 @@ class ParquetParts:
 
     def _write(self, path: Path, tables: Iterable[Any]) -> None:
         with path.open("wb") as file:
-            own = [name for name in _DICTIONARY if name.partition(".")[0] in self._schema.names]
-            with self._parquet.ParquetWriter(file, self._schema, compression="zstd", use_dictionary=own) as writer:
+            with self._writer(file) as writer:
                 for table in tables:
                     writer.write_table(table.cast(self._schema), row_group_size=max(table.num_rows, 1))
             sync(file)
+
+    def _writer(self, file: Any) -> Any:
+        own = [name for name in _DICTIONARY if name.partition(".")[0] in self._schema.names]
+        return self._parquet.ParquetWriter(file, self._schema, compression="zstd", use_dictionary=own)
 
     def _kept(self, values: Any) -> Any:
         if isinstance(values, self._pyarrow.Array):

@@ -80,6 +80,21 @@ NOT_FOUND: Final = PublicError("not_found", 404, "Not found", "Check the path ag
 KEY_NOT_FOUND: Final = PublicError(
     "key_not_found", 404, "API key not found", "List the keys of your account for their ids."
 )
+JOB_NOT_FOUND: Final = PublicError(
+    "job_not_found", 404, "Job not found", "List the jobs of your account for their ids."
+)
+TOO_MANY_JOBS: Final = PublicError(
+    "too_many_jobs", 409, "Too many unfinished jobs", "Wait until one has finished, or cancel one."
+)
+MALFORMED_UPLOAD: Final = PublicError(
+    "malformed_upload", 400, "Malformed upload", "Send a file that is what its Content-Type says."
+)
+UNSUPPORTED_MEDIA_TYPE: Final = PublicError(
+    "unsupported_media_type",
+    415,
+    "Unsupported media type",
+    "Say by Content-Type or the parameter format what the body is: json, ndjson, csv, parquet or txt.",
+)
 METHOD_NOT_ALLOWED: Final = PublicError(
     "method_not_allowed", 405, "Method not allowed", "Use one of the methods in the Allow header."
 )

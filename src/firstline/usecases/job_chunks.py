@@ -128,7 +128,7 @@ def decide_chunk(triage: Triage, rows: Sequence[JobRow], task: ChunkTask, under:
     """
     lease = task.lease
     contract = Contract(lease.job.contract)
-    messages = [_message(row, contract) if not task.lost else LOST_PROBLEM for row in rows]
+    messages = [_message(row, contract, lost=task.lost) for row in rows]
     outcomes = list(_outcomes(triage, messages, under))
     created_at_us = lease.job.created_at_us
     ids = [
@@ -154,9 +154,11 @@ def decide_chunk(triage: Triage, rows: Sequence[JobRow], task: ChunkTask, under:
     return Decided(columns, counts, list(_parts(tickets, verdicts)) if task.history else [])
 
 
-def _message(row: JobRow, contract: Contract) -> Message | str:
+def _message(row: JobRow, contract: Contract, *, lost: bool) -> Message | str:
     if row.text is None:
         return row.problem or NO_MESSAGE_PROBLEM
+    if lost:
+        return LOST_PROBLEM
     return Message(
         row.text,
         contract,

@@ -186,7 +186,7 @@ class JobWorker:
             raise
         except Exception as error:  # a bug must not end the worker
             self._on_fault(error)
-            await self._release(lease, died=True)
+            await self._release(lease)
             await asyncio.sleep(RETRY_S)
 
     async def _decide_and_store(self, lease: Lease) -> None:

@@ -1,9 +1,10 @@
 """The OpenAPI document, from the route table through FastAPI's own generator."""
 
+import re
 from inspect import Parameter, Signature
 from typing import Annotated, Any
 
-from fastapi import Header, Path, Security
+from fastapi import Header, Path, Query, Security
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
@@ -21,6 +22,7 @@ _DESCRIPTION = (
 _API_KEY = APIKeyHeader(name="X-API-Key", scheme_name="ApiKey", auto_error=False)
 _BEARER = HTTPBearer(scheme_name="Bearer", auto_error=False)
 _IDEMPOTENCY_KEY = Annotated[str, Field(pattern="^[!-~]{1,255}$")]
+_NAMED = re.compile(r"\{(\w+)\}")
 _REASONS = {
     400: "Malformed JSON or a field at fault.",
     401: "No valid key.",
@@ -31,6 +33,7 @@ _REASONS = {
     409: "Already there, or an Idempotency-Key in use or used for another request.",
     412: "Another version is in force than If-Match names.",
     413: "The body is too large.",
+    415: "Nothing says what the body is.",
     422: "Malformed JSON or a field at fault.",
     429: "Over a limit; see Retry-After.",
     503: "The verdict cannot be stored.",
@@ -48,6 +51,9 @@ def openapi_document(table: list[RouteSpec]) -> dict[str, Any]:
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     for spec in [spec for spec in table if spec.listed]:
+        for kind in spec.types:
+            body = document["paths"][spec.path][spec.method.lower()]["requestBody"]
+            body["content"][kind] = {"schema": {"type": "string"}}
         responses = document["paths"][spec.path][spec.method.lower()]["responses"]
         if 422 not in spec.errors:
             # FastAPI documents 422 for every route with a body; these answer 400.
@@ -55,7 +61,10 @@ def openapi_document(table: list[RouteSpec]) -> dict[str, Any]:
         for status, model in spec.errors.items():
             if model is ProblemBody:
                 content = responses[str(status)]["content"]
-                content["application/problem+json"] = content.pop("application/json")
+                content["application/problem+json"] = content.popitem()[1]
+        if spec.gives is None:
+            content = responses[str(spec.status)].get("content", {})
+            content |= {spec.media_type: content.popitem()[1]} if content else {}
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
     return document
@@ -66,8 +75,12 @@ def _documented(spec: RouteSpec) -> APIRoute:
     if spec.secured:
         for name, scheme in (("api_key", _API_KEY), ("bearer", _BEARER)):
             parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=Security(scheme), annotation=Any))
-    if "{key_id}" in spec.path:
-        parameters.append(Parameter("key_id", Parameter.KEYWORD_ONLY, default=Path(max_length=100), annotation=str))
+    parameters += [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=Path(max_length=100), annotation=str)
+        for name in _NAMED.findall(spec.path)
+    ]
+    if spec.query is not None:
+        parameters.append(Parameter("query", Parameter.KEYWORD_ONLY, default=Query(), annotation=spec.query))
     if 412 in spec.errors:
         parameters.append(
             Parameter(

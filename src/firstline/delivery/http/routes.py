@@ -8,14 +8,16 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from firstline.adapters.job_files import JobFolder
 from firstline.bootstrap import App
+from firstline.delivery.http import job_schemas, schemas
 from firstline.delivery.http import own_settings_schemas as own_schemas
-from firstline.delivery.http import schemas
 from firstline.delivery.http.batch_v1 import MAX_BATCH_BYTES, BatchV1
 from firstline.delivery.http.bodies import MAX_BODY_BYTES
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.classifier_v1 import ClassifierV1
 from firstline.delivery.http.decision_v1 import DecisionV1
+from firstline.delivery.http.jobs_v1 import MAX_KEYED_UPLOAD_BYTES, JobsV1
 from firstline.delivery.http.own_settings_v1 import OwnSettingsV1
 from firstline.delivery.http.pages import Pages
 from firstline.delivery.http.providers_v1 import ProvidersV1
@@ -38,6 +40,8 @@ class RouteSpec:
         keyless: whether a key may be missing in development.
         idempotent: of a POST, whether `Idempotency-Key` is honoured.
         max_body: most bytes of a body that comes with one.
+        query: model of the parameters behind the path.
+        types: media types of the body besides JSON.
     """
 
     method: str
@@ -54,6 +58,8 @@ class RouteSpec:
     keyless: bool = False
     idempotent: bool = True
     max_body: int = MAX_BODY_BYTES
+    query: type[BaseModel] | None = None
+    types: tuple[str, ...] = ()
 
     @property
     def takes_idempotency_key(self) -> bool:
@@ -64,6 +70,7 @@ class RouteSpec:
 _CLASSIFIER: Final = "Ticket classifier"
 _DECISION: Final = "Decision"
 _OWN: Final = "Your account"
+_JOBS: Final = "Jobs"
 _SERVICE: Final = "Service"
 
 
@@ -76,6 +83,7 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
     classifier, decision, pages = ClassifierV1(app, callers), DecisionV1(app, callers), Pages(app)
     own = OwnSettingsV1(app, callers)
     asked = ProvidersV1(app, callers, offers=app.asking)
+    jobs = JobsV1(app, callers, folder=JobFolder(app.settings.data_dir))
     a, b, c = schemas.ClassifierErrorBody, schemas.DecisionErrorBody, schemas.ProblemBody
     faults = {422: schemas.ValidationBody}
     return [
@@ -150,6 +158,31 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
             "PUT", "/v1/providers", asked.put_providers, _OWN, own_schemas.ProvidersRequest,
             own_schemas.ProvidersBody,
             errors=_errors(c, 400, 401, 408, 412, 413, 422, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "POST", "/v1/jobs", jobs.create, _JOBS, job_schemas.JobUpload, job_schemas.JobBody, 202,
+            _errors(c, 400, 401, 408, 409, 413, 415, 422, 429, 503), secured=True, max_body=MAX_KEYED_UPLOAD_BYTES,
+            query=job_schemas.JobQuery, types=job_schemas.TYPES,
+        ),
+        RouteSpec(
+            "GET", "/v1/jobs", jobs.list_jobs, _JOBS, None, job_schemas.JobsBody,
+            errors=_errors(c, 401, 422, 429, 503), secured=True, query=job_schemas.JobsQuery,
+        ),
+        RouteSpec(
+            "GET", "/v1/jobs/{job_id}", jobs.job, _JOBS, None, job_schemas.JobBody,
+            errors=_errors(c, 401, 404, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "DELETE", "/v1/jobs/{job_id}", jobs.delete, _JOBS, status=204,
+            errors=_errors(c, 401, 404, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/jobs/{job_id}/results", jobs.results, _JOBS, media_type="application/x-ndjson",
+            errors=_errors(c, 401, 404, 422, 429, 503), secured=True, query=job_schemas.ResultsQuery,
+        ),
+        RouteSpec(
+            "POST", "/v1/jobs/{job_id}/cancel", jobs.cancel, _JOBS, None, job_schemas.JobBody,
+            errors=_errors(c, 401, 404, 429, 503), secured=True, idempotent=False,
         ),
         RouteSpec("GET", "/", pages.root, _SERVICE, None, schemas.RootBody),
         RouteSpec(
