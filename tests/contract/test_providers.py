@@ -340,6 +340,30 @@ def test_a_cancelled_call_leaves_nothing_behind(fake: FakeProvider, name: str, f
     asyncio.run(work())
 
 
+def test_no_call_waits_for_another_however_many_there_are() -> None:
+    together, arrived = 100, 0
+    everybody = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal arrived
+        await reader.readuntil(b"\r\n\r\n")
+        arrived += 1
+        if arrived == together:
+            everybody.set()
+        await everybody.wait()
+        writer.write(chat(None))
+        writer.close()
+
+    async def work() -> int:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=together)
+        port = server.sockets[0].getsockname()[1]
+        async with server, opened("compatible", f"http://127.0.0.1:{port}/v1") as provider:
+            replies = await asyncio.gather(*(ask(provider) for _ in range(together)))
+        return len(replies)
+
+    assert asyncio.run(work()) == together
+
+
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_many_calls_at_once_are_answered_and_a_hanging_one_does_not_hold_them_up(fake: FakeProvider, name: str) -> None:
     fake.script(Step(Fault.HANG, count=1), profile=name)

@@ -23,7 +23,6 @@ from firstline.core.completion import FailureKind
 from firstline.ports.provider import MAX_REPLY_BYTES
 
 CONNECT_TIMEOUT_S: Final = 3.0
-MAX_CONNECTIONS: Final = 64
 MAX_IDLE_CONNECTIONS: Final = 16
 IDLE_S: Final = 30.0
 ERROR_BODY_S: Final = 0.25
@@ -101,7 +100,7 @@ class BoundedClient(httpx2.AsyncClient):
             http2=False,
             retries=0,
             limits=httpx2.Limits(
-                max_connections=MAX_CONNECTIONS,
+                max_connections=None,  # who calls bounds the calls; one that waited here would look like a hanging one
                 max_keepalive_connections=MAX_IDLE_CONNECTIONS,
                 keepalive_expiry=IDLE_S,
             ),
