@@ -306,6 +306,26 @@ def test_batch_is_streamed_line_by_line_where_the_client_takes_lines(server: Ser
     assert by_index[3]["priority"] == "critical"
 
 
+@pytest.mark.parametrize(
+    ("accept", "streamed"),
+    [
+        ("application/x-ndjson, application/json;q=0.5", True),
+        ("Application/X-NDJSON; charset=utf-8 ; q=1", True),
+        ("application/json, application/x-ndjson", True),
+        ("application/json, application/x-ndjson;q=0.5", False),
+        ("application/x-ndjson;q=0", False),
+        ("application/x-ndjson;q=much", False),
+        ("application/x-ndjson-stream", False),
+        ("*/*", False),
+    ],
+)
+def test_batch_is_streamed_only_to_clients_that_like_lines_best(
+    server: Server, key: str, accept: str, streamed: bool
+) -> None:
+    answer = server.post("/api/v1/batch", {"tickets": [SURE]}, key=key, headers={"Accept": accept})
+    assert (answer.headers["content-type"] == "application/x-ndjson") is streamed
+
+
 def test_streamed_batch_sends_what_is_ready_before_the_slow_ones(serve: Serve, fake: FakeProvider) -> None:
     server = serve(**settings_of(fake))
     key = server.key(plan="enterprise")

@@ -64,7 +64,7 @@ class BatchV1:
             )
         checked = [_message_or_fault(ticket) for ticket in found.tickets]
         places = [place for place, entry in enumerate(checked) if isinstance(entry, Message)]
-        whole = _Whole(len(checked), began, lines=NDJSON in request.headers.get("accept", ""))
+        whole = _Whole(len(checked), began, lines=_wants_lines(request.headers.get("accept", "")))
 
         def last(stored: Sequence[tuple[int, Triaged]]) -> Response:
             for place, done in stored:
@@ -219,6 +219,19 @@ class _Whole:
 
 def _line(item: Item) -> bytes:
     return orjson.dumps(item) + b"\n"
+
+
+def _wants_lines(accept: str) -> bool:
+    """Whether a client names NDJSON, and likes it no less than JSON where it names both."""
+    liked = {}
+    for part in accept.lower().split(","):
+        media, *parameters = (piece.strip() for piece in part.split(";"))
+        quality = next((one[2:] for one in parameters if one.startswith("q=")), "1")
+        try:
+            liked[media] = float(quality)
+        except ValueError:
+            liked[media] = 0.0
+    return liked.get(NDJSON, 0.0) > 0 and liked[NDJSON] >= liked.get("application/json", 0.0)
 
 
 def _message_or_fault(ticket: Any) -> Message | str:
