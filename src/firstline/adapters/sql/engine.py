@@ -88,6 +88,16 @@ _POSTGRES: Final = {
 }
 """By SQLSTATE or its beginning; the longest that fits counts."""
 
+_CONNECTING: Final = {
+    "password": "28",
+    "pg_hba.conf": "28",
+    "does not exist": "3D000",
+    "too many": "53300",
+    "starting up": "57P",
+    "shutting down": "57P",
+}
+"""What a refused connection is about: libpq tells no state of it, but words."""
+
 
 def cause_of(error: BaseException | None) -> str:
     """A short sentence for an operator: what is wrong with the store."""
@@ -103,7 +113,8 @@ def cause_of(error: BaseException | None) -> str:
             "ConnectionTimeout",
             "InterfaceError",
         }
-        name = type(error).__name__
-        return "the database cannot be reached" if unreachable else f"the database failed ({name})"
+        if not unreachable:
+            return f"the database failed ({type(error).__name__})"
+        state = next((state for words, state in _CONNECTING.items() if words in str(error)), "08")
     fitting = [prefix for prefix in _POSTGRES if state.startswith(prefix)]
     return _POSTGRES[max(fitting, key=len)] if fitting else f"the database failed ({state})"

@@ -58,4 +58,6 @@ def place_of(url: str) -> str:
     except psycopg.ProgrammingError:
         raise ValueError("it cannot be read as a URL") from None
     host, port = found.get("host", "localhost"), found.get("port", 5432)
+    if not all(part.isdecimal() for part in str(port).split(",")):
+        raise ValueError("its port is no number")
     return f"{host}:{port}/{found.get('dbname') or found.get('user') or ''}"

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from firstline.adapters.plan_files import load_catalogues
-from firstline.bootstrap import DATABASE_NAME, open_accounts
+from firstline.bootstrap import DATABASE_NAME, open_accounts, place_of_database
 from firstline.core.api_key import MAX_NAME_LENGTH, KeyKind, Scope, looks_like_key
 from firstline.core.identity import ACCOUNT, KEY, bare
 from firstline.core.taxonomy import Contract
@@ -145,7 +145,8 @@ def revoke_key(key_id: str, *, data_dir: Path | None) -> None:
     try:
         key = asyncio.run(keys.revoke(digits, account_id=None, actor=ACTOR))
     except KeyNotFound:
-        raise Mistake(f"There is no key {KEY}{digits} in {settings.data_dir}.", code=FOUND_WRONG) from None
+        place = settings.data_dir if settings.database_url is None else place_of_database(settings)
+        raise Mistake(f"There is no key {KEY}{digits} in {place}.", code=FOUND_WRONG) from None
     if key.revoked_at_us is not None and key.revoked_at_us < now_us:
         print(f"{key.hint} ({key.name}) was revoked on {_day(key.revoked_at_us)}; nothing changed.")
     else:
@@ -153,6 +154,8 @@ def revoke_key(key_id: str, *, data_dir: Path | None) -> None:
 
 
 def _require_database(settings: Settings) -> None:
+    if settings.database_url is not None:
+        return
     path = settings.data_dir / DATABASE_NAME
     if not path.exists():
         raise Mistake(f"There is no database at {path}; --data-dir says where it is.")

@@ -9,7 +9,7 @@ from typing import Final
 from firstline import __version__
 from firstline.bootstrap import App, build
 from firstline.delivery.cli.terminal import Mistake
-from firstline.settings import load_settings
+from firstline.settings import Settings, load_settings
 
 _SAMPLE: Final = {"message": "I will sue you"}
 
@@ -27,11 +27,6 @@ def serve(
 
     Raises: Mistake, SettingsInvalid, CannotStart.
     """
-    if workers > 1:
-        raise Mistake(
-            f"--workers {workers} needs PostgreSQL: the database here is SQLite, which one process writes. "
-            "Leave --workers at 1."
-        )
     settings = load_settings(
         host=host,
         port=port,
@@ -39,6 +34,8 @@ def serve(
         history=False if no_history else None,
         history_text=False if no_text else None,
     )
+    if workers > 1:
+        raise Mistake(_why_not(workers, settings))
     app = build(settings)
     from firstline.delivery.http.server import run  # after everything that can refuse to start, for it takes a while
 
@@ -48,6 +45,18 @@ def serve(
             print(greeting(url, app), flush=True)
 
     run(settings, app=app, on_ready=greet)
+
+
+def _why_not(workers: int, settings: Settings) -> str:
+    if settings.database_url is None:
+        return (
+            f"--workers {workers} needs PostgreSQL: the database here is SQLite, which one process writes. "
+            "Leave --workers at 1."
+        )
+    return (
+        f"--workers {workers} is not possible: a server is one process. Start {workers} of them on ports of their own; "
+        "they share the database."
+    )
 
 
 def greeting(url: str, app: App) -> str:
@@ -68,11 +77,13 @@ def greeting(url: str, app: App) -> str:
             f"  curl {url}/v1/decision {sample}",
         ]
     else:
-        folder = shlex.quote(str(app.settings.data_dir.resolve()))
+        place = f" --data-dir {shlex.quote(str(app.settings.data_dir.resolve()))}"
+        if app.settings.database_url is not None:  # which the shell that makes the key needs too
+            place = ""
         lines += [
             "Make a key, then try it:",
             "",
-            f"  KEY=$(firstline keys create --email you@example.com --data-dir {folder})",
+            f"  KEY=$(firstline keys create --email you@example.com{place})",
             f'  curl {url}/v1/decision -H "Authorization: Bearer $KEY" {sample}',
         ]
     return "\n".join([*lines, "", "Ctrl-C stops it."])
