@@ -39,7 +39,7 @@ SECTIONS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ("redis_url", "redis_host", "redis_port", "redis_db", "replicas"),
     ),
     ("Jobs", "See [jobs](../guides/jobs.md).", ("job_processes", "job_keep_days")),
-    ("What is stored", "", ("history", "history_text")),
+    ("What is stored", "", ("history", "history_text", "secret_key")),
     ("Decisions", "", ("rules_dir", "model_file", "low_confidence_threshold", "review_probability")),
     (
         "Limits",
@@ -79,13 +79,8 @@ SECTIONS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "ai_cache_seconds",
         ),
     ),
+    ("Webhooks", "See [webhooks](../guides/webhooks.md).", ("webhook_retry_seconds",)),
     ("Logs, metrics and links", "", ("log_level", "access_log", "metrics_token", "upgrade_url", "docs_url")),
-    (
-        "Read and checked, but without effect in this version",
-        "These names belong to the published contracts. They are accepted, so that an existing environment\n"
-        "starts, and will use them once it stores secrets.",
-        ("secret_key",),
-    ),
 )
 
 _TYPES: Final = {

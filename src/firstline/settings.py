@@ -108,7 +108,8 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         None,
         validation_alias=_published("SECRET_KEY"),
-        description="Seals stored secrets; comma-separated, newest first.",
+        description="Seals what is stored and secret, such as those of webhooks: 32 random bytes or more (`openssl rand "
+        "-hex 32`); comma-separated, newest first.",
     )
     rate_limit_hourly: int | None = Field(
         None,
@@ -244,6 +245,12 @@ class Settings(BaseSettings):
         description="How many servers share the database; each gets so much less of a quota while Redis is away. "
         "Found out by themselves while Redis is there.",
     )
+    webhook_retry_seconds: str = Field(
+        "5,300,1800,7200,18000,36000,36000",
+        max_length=200,
+        description="Waits between attempts to deliver an event, in seconds with commas; after the last one it is "
+        "given up.",
+    )
     redis_host: str | None = Field(
         None,
         validation_alias=_published("REDIS_HOST"),
@@ -274,6 +281,20 @@ class Settings(BaseSettings):
             raise ValueError("it must begin with postgresql://")
         return value
 
+    @field_validator("webhook_retry_seconds")
+    @classmethod
+    def _waits(cls, value: str) -> str:
+        try:
+            _delays(value)
+        except ValueError:
+            raise ValueError("must be at most 20 numbers from 0.1 to 86400 with commas") from None
+        return value
+
+    @property
+    def webhook_delays_s(self) -> tuple[float, ...]:
+        """Waits between attempts to deliver an event."""
+        return _delays(self.webhook_retry_seconds)
+
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, value: str) -> str:
@@ -283,6 +304,14 @@ class Settings(BaseSettings):
             except ValueError:
                 raise ValueError(f"'{part}' is no address or network") from None
         return value
+
+
+def _delays(text: str) -> tuple[float, ...]:
+    """Raises: ValueError."""
+    delays = tuple(float(part) for part in text.split(","))
+    if not all(0.1 <= delay <= 86_400 for delay in delays) or len(delays) > 20:
+        raise ValueError
+    return delays
 
 
 def variable_names() -> dict[str, tuple[str, ...]]:

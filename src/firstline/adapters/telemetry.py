@@ -67,6 +67,18 @@ class Metrics:
             "firstline_job_rows", "Rows of jobs that are done.", ["contract", "outcome"], registry=registry
         )
         self.queued_writes = Gauge("firstline_queued_writes", "Writes waiting for their group.", registry=registry)
+        self.webhook_attempts = Counter(
+            "firstline_webhook_attempts", "Attempts to deliver an event.", ["outcome"], registry=registry
+        )
+        self.webhook_pending = Gauge(
+            "firstline_webhook_pending_deliveries", "Deliveries that have not arrived yet.", registry=registry
+        )
+        self.webhook_dead = Gauge(
+            "firstline_webhook_dead_letters", "Deliveries that were given up and can be replayed.", registry=registry
+        )
+        self.webhook_oldest = Gauge(
+            "firstline_webhook_oldest_event_seconds", "Age of the oldest event on its way.", registry=registry
+        )
         self.build = Info("firstline_build", "Version, model and rules in force.", registry=registry)
         self._http: dict[tuple[str, str, int], tuple[Any, Any]] = {}
         self._verdicts: dict[tuple[str, str, str, str], tuple[Any, Any]] = {}

@@ -16,6 +16,7 @@ from firstline.ports.clock import Clock, Identities
 from firstline.ports.journal import Journal
 from firstline.usecases.access import Caller
 from firstline.usecases.asking import Asking
+from firstline.usecases.events import Events
 from firstline.usecases.in_force import AccountsInForce, InForce
 from firstline.usecases.predictions import Predictions
 from firstline.usecases.records import Charge, Keeping
@@ -217,6 +218,10 @@ class Triage:
                     yield stored
         finally:
             await batch.close()
+
+    def tell(self, events: Events) -> None:
+        """Tell accounts of verdicts from now on, as they ask for it."""
+        self._store.events = events
 
     async def close(self) -> None:
         """Wait for no late answer any more."""

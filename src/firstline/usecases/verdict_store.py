@@ -8,9 +8,18 @@ from firstline.core.completion import Asked, Outcome
 from firstline.core.message import Message
 from firstline.core.verdict import Verdict
 from firstline.ports.clock import Clock, Identities
-from firstline.ports.journal import IdempotencyEntry, Journal, JournalUnavailable, Record, TicketRow, VerdictRow
+from firstline.ports.journal import (
+    IdempotencyEntry,
+    Journal,
+    JournalUnavailable,
+    OutboxEvent,
+    Record,
+    TicketRow,
+    VerdictRow,
+)
 from firstline.ports.storage import StorageUnavailable
 from firstline.usecases.access import Caller
+from firstline.usecases.events import Events
 from firstline.usecases.records import (
     Charge,
     Keeping,
@@ -68,6 +77,8 @@ class VerdictStore:
         self._on_late = on_late
         self._texts = texts
         self._late: set[asyncio.Task[None]] = set()
+        self.events: Events | None = None
+        """What accounts are told; None where nothing is delivered."""
 
     async def store(
         self,
@@ -110,7 +121,10 @@ class VerdictStore:
             record = replace(record, counters=deltas(request.caller, charge), key_use=use)
         if keep is not None:
             record = replace(record, idempotency=keep(done))
-        await self._append(record, request.caller)
+        told = await self._told(messages, done, request, charge)
+        await self._append(replace(record, outbox=told) if told else record, request.caller)
+        if told and self.events is not None:
+            self.events.on_written()
         if self._keeping.history:
             for (_, triaged), (_, one) in zip(done, decided, strict=True):
                 if one.late is not None:
@@ -125,6 +139,24 @@ class VerdictStore:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _told(
+        self,
+        messages: Sequence[Message],
+        done: Sequence[tuple[int, Triaged]],
+        request: Request,
+        charge: Charge | None,
+    ) -> tuple[OutboxEvent, ...]:
+        """What the account wants to be told of fresh verdicts and of what is left of its quota."""
+        account_id = request.caller.account.id
+        kinds = await self.events.wanted(account_id) if self.events is not None else None
+        if self.events is None or not kinds:
+            return ()
+        tickets = [(one.ticket_id, messages[place].external_id, one.verdict) for place, one in done]
+        told = self.events.of_tickets(kinds, account_id, tickets)
+        if charge is not None:
+            told += self.events.of_charge(kinds, account_id, charge)
+        return tuple(told)
 
     async def _append(self, record: Record, caller: Caller) -> None:
         """Append a record, together with what providers have cost the account so far."""
@@ -151,8 +183,10 @@ class VerdictStore:
             if asked.outcome is Outcome.ANSWERED:
                 outcome = "unstored"
                 seal = await self._seal(request.caller)
-                await self._append(self._revision(triaged, asked, request, seal), request.caller)
+                await self._append(await self._revision(triaged, asked, request, seal), request.caller)
                 outcome = "revised"
+                if self.events is not None:
+                    self.events.on_written()
         except JournalUnavailable:
             pass
         except Exception as error:  # nobody waits for this task
@@ -160,7 +194,7 @@ class VerdictStore:
         finally:
             self._on_late(outcome)
 
-    def _revision(self, triaged: Triaged, asked: Asked, request: Request, seal: AccountSeal | None) -> Record:
+    async def _revision(self, triaged: Triaged, asked: Asked, request: Request, seal: AccountSeal | None) -> Record:
         verdict = settled_again(triaged.verdict, asked, request.under)
         now_us = self._clock.now_us()
         event = revised_event(
@@ -173,7 +207,13 @@ class VerdictStore:
             at_us=now_us,
         )
         row = self._row(triaged.ticket_id, self._kept(verdict, request), request, revision=2, now_us=now_us)
-        return Record(verdicts=(seal.verdict(row) if seal else row,), outbox=(event,))
+        told = [event]
+        if self.events is not None:
+            account_id = request.caller.account.id
+            kinds = await self.events.wanted(account_id)
+            before = triaged.verdict
+            told += self.events.of_revision(kinds, account_id, triaged.ticket_id, before, verdict, revision=2)
+        return Record(verdicts=(seal.verdict(row) if seal else row,), outbox=tuple(told))
 
     def _row(self, ticket_id: str, verdict: Verdict, request: Request, *, revision: int, now_us: int) -> VerdictRow:
         return verdict_row(
