@@ -37,6 +37,7 @@ from firstline.bootstrap_asking import ask_policy_of, build_asking
 from firstline.bootstrap_history import Kept, SecretMissing, build_kept
 from firstline.bootstrap_jobs import build_jobs, build_worker, processes_of
 from firstline.bootstrap_redis import open_shared
+from firstline.bootstrap_webhooks import Hooks, build_webhooks
 from firstline.core.breaker import Phase
 from firstline.core.policy import Policy
 from firstline.core.rules import RuleBook
@@ -101,6 +102,7 @@ class App:
     close: Callable[[], Awaitable[None]]
     queued: Callable[[], int] = field(default=lambda: 0)
     shared: "Shared | None" = None
+    hooks: Hooks = field(init=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +280,7 @@ def build(settings: Settings) -> App:
         access.forget()
         app.categories.in_force.forget()
         kept.texts.forget()
+        app.hooks.forget()
         app.eraser.notice()
 
     async def start() -> None:
@@ -295,6 +298,7 @@ def build(settings: Settings) -> App:
         background.append(asyncio.create_task(store_spend(app, store.journal)))
         if worker is not None:
             worker.start()
+        app.hooks.start()
         return_memory()
 
     async def close() -> None:
@@ -306,6 +310,7 @@ def build(settings: Settings) -> App:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await app.eraser.close()
+        await app.hooks.close()
         await app.asking.close()
         await app.triage.close()
         await app.categories.in_force.close()
@@ -332,6 +337,7 @@ def build(settings: Settings) -> App:
             start=start,
             close=close,
         )
+        app.hooks = build_webhooks(app, store)
     except SettingsInvalid as error:
         store.abandon()
         raise CannotStart(str(error)) from None

@@ -108,8 +108,8 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         None,
         validation_alias=_published("SECRET_KEY"),
-        description="Seals what is stored and secret, such as those of webhooks: 32 random bytes or more (`openssl rand "
-        "-hex 32`); comma-separated, newest first.",
+        description="Seals what is stored and secret: 32 random bytes or more (`openssl rand -hex 32`); "
+        "comma-separated, newest first.",
     )
     rate_limit_hourly: int | None = Field(
         None,
