@@ -23,8 +23,10 @@ from firstline.core.latency import Latencies
 from firstline.ports.provider import Provider, ProviderFailed, Question, Tokens
 
 TROUBLED: Final = 3
-"""Calls that are overdue at once, or in a row without a valid answer, from which on nobody waits for a provider before
-the next one is asked too."""
+"""Calls that are overdue at once, from which on nobody waits for a provider before the next one is asked too."""
+
+USELESS: Final = 2
+"""Calls in a row without a valid answer, from which on the same holds."""
 
 _CHARACTERS_PER_TOKEN: Final = 4
 
@@ -140,7 +142,7 @@ class GuardedProvider:
 
         The latter spares callers the time that a model takes for an answer that nobody can use.
         """
-        return self._overdue >= TROUBLED or unanswered(self._breaker) >= TROUBLED
+        return self._overdue >= TROUBLED or unanswered(self._breaker) >= USELESS
 
     def admit(self) -> Permit | None:
         """Leave for one call, which must be made, or None."""
