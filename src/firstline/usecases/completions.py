@@ -73,8 +73,9 @@ class Completions:
         return len(self._tasks)
 
     def forget(self) -> None:
-        """Drop every answer."""
+        """Drop every answer, and keep none of those that are under way."""
         self._kept.clear()
+        self._flights.clear()
 
     async def close(self) -> None:
         """End what is under way."""
@@ -85,9 +86,10 @@ class Completions:
 
     def _landed(self, key: bytes, flight: "asyncio.Task[Asked]") -> None:
         self._tasks.discard(flight)
-        if key in self._flights and self._flights[key][1] is flight:
+        wanted = key in self._flights and self._flights[key][1] is flight
+        if wanted:
             del self._flights[key]
-        if flight.cancelled() or flight.exception() is not None or not self._most:
+        if flight.cancelled() or flight.exception() is not None or not wanted or not self._most:
             return
         asked = flight.result()
         if asked.outcome is not Outcome.ANSWERED:
