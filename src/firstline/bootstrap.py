@@ -189,16 +189,18 @@ def open_database(settings: Settings) -> Database:
     return database
 
 
-def open_server_store(settings: Settings, *, on_foreign_change: Callable[[], None]) -> ServerStore:
+def open_server_store(
+    settings: Settings, *, on_foreign_change: Callable[[], None], alone: bool = True
+) -> ServerStore:
     """The database of a server; that in a folder is its own, PostgreSQL's may be shared.
 
     Raises: CannotStart.
     """
     if settings.database_url is None:
         path = database_path(settings.data_dir)
-        lock = _lock(settings.data_dir)
+        release = _lock(settings.data_dir).close if alone else lambda: None
         with _saying_where(settings):
-            return sqlite_store(path, on_foreign_change=on_foreign_change, release=lock.close)
+            return sqlite_store(path, on_foreign_change=on_foreign_change, release=release)
     # Only here, for it takes a moment to import.
     from firstline.adapters.sql.postgres_store import postgres_store
 
@@ -254,13 +256,15 @@ def open_accounts(settings: Settings) -> tuple[Accounts, Keys]:
     return accounts, Keys(accounts, lambda: None)
 
 
-def build(settings: Settings) -> App:
+def build(settings: Settings, *, serves: bool = True) -> App:
     """The whole server, on SQLite or PostgreSQL.
 
+    Args:
+        serves: whether it is the server of its data folder; otherwise it works on jobs beside one.
     Raises: CannotStart.
     """
-    development = is_development(settings)
-    store = open_server_store(settings, on_foreign_change=lambda: forget())
+    development = serves and is_development(settings)
+    store = open_server_store(settings, on_foreign_change=lambda: forget(), alone=serves)
     try:
         engine = build_engine(settings)
     except CannotStart:
@@ -342,10 +346,11 @@ def build(settings: Settings) -> App:
         store.abandon()
         raise CannotStart(str(error)) from None
     app.queued = store.queued
+    app.eraser.erasables.append(app.jobs)
     processes = processes_of(settings)
     worker = None
     if processes:
-        worker = build_worker(app, journal=store.journal, processes=processes)
+        worker = build_worker(app, journal=store.journal, texts=kept.texts, processes=processes)
         app.jobs.on_added = worker.wake
     return app
 

@@ -17,6 +17,7 @@ from firstline.settings import PREFIX, Settings, variable_names
 from firstline.usecases.job_worker import JobWorker
 from firstline.usecases.jobs import Jobs
 from firstline.usecases.records import Keeping
+from firstline.usecases.texts import Texts
 
 if TYPE_CHECKING:
     from firstline.bootstrap import App
@@ -29,7 +30,7 @@ def build_jobs(settings: Settings, store: ServerStore, *, clock: Clock, identiti
     return Jobs(queue, folder, clock=clock, identities=identities, keep_days=settings.job_keep_days)
 
 
-def build_worker(app: "App", *, journal: Journal, processes: int) -> JobWorker:
+def build_worker(app: "App", *, journal: Journal, texts: Texts, processes: int) -> JobWorker:
     """A worker with processes of its own."""
     settings, metrics = app.settings, app.metrics
 
@@ -54,6 +55,7 @@ def build_worker(app: "App", *, journal: Journal, processes: int) -> JobWorker:
         keeping=Keeping(settings.history, settings.history_text),
         clock=app.clock,
         identities=app.identities,
+        texts=texts,
         on_fault=on_fault,
         on_chunk=on_chunk,
     )

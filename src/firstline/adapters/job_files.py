@@ -92,7 +92,7 @@ class JobFolder:
         entries = [entry for entry in self._folder.iterdir() if bare(entry.name, prefix="")]
         return [entry.name for entry in entries if entry.stat().st_mtime_ns // 1_000 < older_than_us]
 
-    def erase(self, job_id: str, customer_ref: str) -> int:
+    def erase_customer(self, job_id: str, customer_ref: str) -> int:
         folder, count = self.path(job_id), 0
         for refs in sorted(folder.glob("refs-*")):
             number = refs.name.removeprefix("refs-")
@@ -107,6 +107,20 @@ class JobFolder:
             # Last of all, so that what was interrupted is done again.
             _write(refs, [orjson.dumps([None if place in own else ref for place, ref in enumerate(places)])])
         return count
+
+    def erase_row(self, job_id: str, row: int) -> int:
+        for answers in sorted(self.path(job_id).glob("out-*"), reverse=True):
+            with answers.open("rb") as file:
+                first = file.readline()
+            place = row - orjson.loads(first)["row"] if first else -1
+            if place < 0:
+                continue
+            lines = answers.read_bytes().splitlines()
+            if place >= len(lines) or orjson.loads(lines[place]).get("error") == ERASED:
+                return 0
+            _rewrite(answers, [place], _erased_answer)
+            return 1
+        return 0
 
 
 def _erased_row(line: bytes) -> bytes:

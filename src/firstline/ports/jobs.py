@@ -256,8 +256,12 @@ class JobFiles(Protocol):
         """Ids of folders that were made before a moment."""
         ...
 
-    def erase(self, job_id: str, customer_ref: str) -> int:
+    def erase_customer(self, job_id: str, customer_ref: str) -> int:
         """Remove what was written by a customer from rows and answers; how many rows that were."""
+        ...
+
+    def erase_row(self, job_id: str, row: int) -> int:
+        """Remove an answer, but for its number; 1 if there was one."""
         ...
 
 

@@ -100,6 +100,12 @@ def ticket_id(job_id: str, row: int, *, created_at_us: int) -> str:
     return uuid7_hex(milliseconds=created_at_us // 1_000, random=tail.to_bytes(10, "big"))
 
 
+def row_of_ticket(ticket: str) -> tuple[int, int]:
+    """The row that a ticket would be of, if it is one of a job, and when that job was made, in milliseconds."""
+    number = int(ticket, 16)
+    return ((number >> 64) & 0xFFF) << 12 | (number >> 50) & 0xFFF, number >> 80
+
+
 @dataclass(frozen=True, slots=True)
 class Decided:
     """What came of a chunk, in its process.

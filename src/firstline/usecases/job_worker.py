@@ -31,6 +31,8 @@ from firstline.ports.limiter import Limiter
 from firstline.ports.storage import Storage, StorageUnavailable
 from firstline.usecases.in_force import AccountsInForce
 from firstline.usecases.records import Keeping
+from firstline.usecases.rollups import counted
+from firstline.usecases.texts import Texts
 
 LEASE_S: Final = 10.0
 EXTEND_S: Final = 2.5
@@ -76,11 +78,13 @@ class JobWorker:
         keeping: Keeping,
         clock: Clock,
         identities: Identities,
+        texts: Texts | None = None,
         on_fault: Callable[[BaseException], None] = lambda _: None,
         on_chunk: Callable[[Lease, ChunkCounts], None] = lambda lease, counts: None,
     ) -> None:
         """Args:
         limiter: told of what jobs cost, for it knows the ledger only as it was.
+        texts: seals texts at rest; None where they are stored as they are.
         on_fault: told of what kept a chunk from being done.
         on_chunk: told of every chunk that is done.
         """
@@ -96,6 +100,7 @@ class JobWorker:
         self._keeping = keeping
         self._clock = clock
         self._identities = identities
+        self._texts = texts
         self._on_fault = on_fault
         self._on_chunk = on_chunk
         self._lanes: list[asyncio.Task[None]] = []
@@ -231,11 +236,18 @@ class JobWorker:
 
     async def _store(self, lease: Lease, answer: ChunkAnswer) -> None:
         """Store verdicts part by part, those left out that an earlier lease of the chunk has stored."""
+        sealed = self._texts is not None and self._keeping.text and lease.account.keep_text
         for tickets, verdicts in answer.parts:
             if lease.attempts > 1:
                 tickets, verdicts = await self._missing(tickets, verdicts)
+            seal = await self._texts.seal_of(lease.account.id) if self._texts and sealed else None
+            if seal is not None:
+                tickets = [seal.ticket(ticket) for ticket in tickets]
+                verdicts = [seal.verdict(verdict) for verdict in verdicts]
             if tickets:
-                await self._journal.append(Record(tickets=tuple(tickets), verdicts=tuple(verdicts)))
+                pairs = zip(tickets, verdicts, strict=True)
+                counts = tuple(counted(ticket, verdict, timed=False) for ticket, verdict in pairs)
+                await self._journal.append(Record(tickets=tuple(tickets), verdicts=tuple(verdicts), rollups=counts))
 
     async def _missing(
         self, tickets: Sequence[TicketRow], verdicts: Sequence[VerdictRow]

@@ -8,8 +8,9 @@ from typing import Any, Final
 from firstline.core.plans import MICROSECONDS, Plan
 from firstline.core.taxonomy import Contract
 from firstline.ports.clock import Clock, Identities
+from firstline.ports.erasure import Erasing
 from firstline.ports.jobs import Job, JobFiles, JobQueue
-from firstline.usecases.job_chunks import Intake, chunk_rows
+from firstline.usecases.job_chunks import Intake, chunk_rows, row_of_ticket, ticket_id
 
 MAX_UNFINISHED: Final = 20
 """Jobs of an account that may wait or run at once."""
@@ -41,7 +42,9 @@ class Upload:
 
 
 class Jobs:
-    """Everything that an account does with its jobs."""
+    """Everything that an account does with its jobs. Implements `ports.erasure.Erasable`."""
+
+    name = "job_rows"
 
     def __init__(
         self,
@@ -155,27 +158,33 @@ class Jobs:
             await asyncio.to_thread(self.files.remove, job_id)
         return len(old) + len(set(there) - known)
 
-    async def erase_customer(self, account_id: str, customer_ref: str) -> int:
-        """Remove what a customer wrote from the rows and answers of all jobs of an account; how many rows that were.
+    async def erase(self, erasing: Erasing) -> int:
+        """See `ports.erasure.Erasable`: rows and answers in files; what is in the history is the history's to erase.
 
-        A chunk that is being decided on meanwhile may still store its verdicts: erase jobs first, then the history.
+        A chunk that is being decided on meanwhile may still store its verdicts.
 
         Raises: StorageUnavailable, OSError.
         """
         count = 0
-        async for job in self._all(account_id):
-            count += await asyncio.to_thread(self.files.erase, job.id, customer_ref)
+        async for job in self._all(erasing.account_id):
+            if erasing.before_us and job.created_at_us >= erasing.before_us:
+                continue
+            if erasing.whole:
+                count += job.rows
+                await self.delete(job.id, account_id=job.account_id)
+            elif erasing.customer_ref is not None:
+                count += await asyncio.to_thread(self.files.erase_customer, job.id, erasing.customer_ref)
+            else:
+                count += await asyncio.to_thread(self._erase_tickets, job, [place.ticket_id for place in erasing.tickets])
         return count
 
-    async def erase_account(self, account_id: str) -> int:
-        """Forget all jobs of an account; how many.
-
-        Raises: StorageUnavailable.
-        """
+    def _erase_tickets(self, job: Job, tickets: Sequence[str]) -> int:
         count = 0
-        async for job in self._all(account_id):
-            await self.delete(job.id, account_id=account_id)
-            count += 1
+        for ticket in tickets:
+            row, made_ms = row_of_ticket(ticket)
+            same_time = made_ms == job.created_at_us // 1_000
+            if same_time and ticket == ticket_id(job.id, row, created_at_us=job.created_at_us):
+                count += self.files.erase_row(job.id, row)
         return count
 
     async def _all(self, account_id: str) -> AsyncIterator[Job]:

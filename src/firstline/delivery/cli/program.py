@@ -223,6 +223,24 @@ def serve(
 
 
 @program.command()
+def worker(
+    data_dir: DataDir = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Processes that decide; one per core by default.", show_default=False),
+    ] = None,
+) -> None:
+    """Work on jobs, beside the server that takes them in.
+
+    It needs the same database and the same folder as the server, which works on jobs itself unless
+    FIRSTLINE_JOB_PROCESSES=0.
+    """
+    from firstline.delivery.cli.worker import work
+
+    work(data_dir=data_dir, processes=processes)
+
+
+@program.command()
 def classify(
     file: File,
     format: InputFormat = None,  # noqa: A002  # the flag's name
