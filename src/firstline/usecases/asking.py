@@ -183,19 +183,16 @@ class Asking:
 
     async def _ask(self, inquiry: Inquiry, question: Question, flight: Flight) -> Asked:
         candidates = self._in_order(inquiry.asking)
-        estimate = 0
-        if candidates:
-            tokens = Tokens(
-                (len(question.instructions) + len(question.text)) // _CHARACTERS_PER_TOKEN, TYPICAL_OUTPUT_TOKENS
-            )
-            estimate = self._spending.cost_of(candidates[0].name, candidates[0].model, tokens)
-        if not await self._spending.allows(inquiry.account_id, inquiry.asking, estimate_micros=estimate):
+        cheapest = min((self._estimate(one, question) for one in candidates), default=0)
+        if not await self._spending.allows(inquiry.account_id, inquiry.asking, estimate_micros=cheapest):
             return Asked(Outcome.BUDGET)
-        self._spending.reserve(inquiry.account_id, estimate)
-        try:
-            return await _Race(self, inquiry, question, flight, candidates).run()
-        finally:
-            self._spending.reserve(inquiry.account_id, -estimate)
+        return await _Race(self, inquiry, question, flight, candidates).run()
+
+    def _estimate(self, provider: GuardedProvider, question: Question) -> int:
+        """What a call will cost about, in millionths of a US dollar."""
+        characters = len(question.instructions) + len(question.text)
+        tokens = Tokens(characters // _CHARACTERS_PER_TOKEN, TYPICAL_OUTPUT_TOKENS)
+        return self._spending.cost_of(provider.name, provider.model, tokens)
 
     def _in_order(self, asking: AskPolicy) -> list[GuardedProvider]:
         """The models to ask: those of the account's order that are still offered, else each provider's default one."""
@@ -247,6 +244,7 @@ class _Race:
         self._failed: GuardedProvider | None = None
         self._tried_again = False
         self._missed = False
+        self._too_dear = False
 
     async def run(self) -> Asked:
         loop = asyncio.get_running_loop()
@@ -280,8 +278,8 @@ class _Race:
         finally:
             for call in self._running.values():
                 call.abandon()
-        outcome = Outcome.FAILED if self._failures else Outcome.UNAVAILABLE
-        return Asked(outcome, failures=tuple(self._failures))
+        left = Outcome.BUDGET if self._too_dear else Outcome.UNAVAILABLE
+        return Asked(Outcome.FAILED if self._failures else left, failures=tuple(self._failures))
 
     @property
     def _end_s(self) -> float:
@@ -297,10 +295,14 @@ class _Race:
         return None
 
     def _call(self, provider: GuardedProvider, timeout_s: float) -> Call | None:
+        spending, account_id, asking = self._asking._spending, self._inquiry.account_id, self._inquiry.asking
+        estimate = self._asking._estimate(provider, self._question)
+        if not spending.has_room(account_id, asking, estimate_micros=estimate):
+            self._too_dear = True
+            return None
         permit = provider.admit()
         if permit is None:
             return None
-        asking = self._inquiry.asking
         settings = CallSettings(
             tuple(category.name for category in self._inquiry.taxonomy),
             asking.temperature,
@@ -308,6 +310,8 @@ class _Race:
             max(timeout_s, 0.001),
         )
         call = provider.call(permit, self._question, settings, used=self._used)
+        spending.reserve(account_id, estimate)
+        call.task.add_done_callback(lambda _: spending.reserve(account_id, -estimate))
         self._asking._extra.earn()
         self._running[call.task] = call
         return call

@@ -52,12 +52,21 @@ class Spending:
         if asking.daily_budget_usd is None and asking.monthly_budget_usd is None:
             return True
         try:
-            spent = await self.spent(account_id)
+            await self.spent(account_id)
         except StorageUnavailable:
             return False
+        return self.has_room(account_id, asking, estimate_micros=estimate_micros)
+
+    def has_room(self, account_id: str, asking: AskPolicy, *, estimate_micros: int) -> bool:
+        """The same by what was last read, for one more call of a question that was allowed."""
+        if asking.daily_budget_usd is None and asking.monthly_budget_usd is None:
+            return True
+        known = self._accounts.get(account_id)
+        if known is None:
+            return False
         extra = self._reserved.get(account_id, 0) + estimate_micros
-        return _within(spent.today_micros, asking.daily_budget_usd, extra) and _within(
-            spent.month_micros, asking.monthly_budget_usd, extra
+        return _within(known.stored.today_micros, asking.daily_budget_usd, extra) and _within(
+            known.stored.month_micros, asking.monthly_budget_usd, extra
         )
 
     def reserve(self, account_id: str, micros: int) -> None:

@@ -581,6 +581,32 @@ def test_budget_holds_over_calls_at_the_same_time() -> None:
     assert run(scenario()) == 3
 
 
+@pytest.mark.parametrize("budget_usd", [0.0, 0.001])
+def test_budget_bounds_a_fallback_that_costs_more_than_the_first_provider(budget_usd: float) -> None:
+    async def scenario() -> tuple[int, int, list[Outcome]]:
+        gemini, openai = two(Step(0.01, kind=FailureKind.BLOCKED))
+        world = World(gemini, openai)
+        world.spending.cost_of = lambda provider, *_: 1_000 if provider == "openai" else 0
+        policy = AskPolicy(daily_budget_usd=budget_usd)
+        found = await asyncio.gather(*(world.ask(asking=policy) for _ in range(5)))
+        return gemini.calls, openai.calls, sorted({opinion.asked.outcome for opinion in found})
+
+    paid = round(budget_usd * 1_000)
+    outcomes = [Outcome.ANSWERED, Outcome.FAILED] if paid else [Outcome.FAILED]
+    assert run(scenario()) == (5, paid, outcomes)
+
+
+def test_budget_counts_a_call_that_goes_on_after_another_has_answered() -> None:
+    async def scenario() -> tuple[Outcome, Outcome]:
+        gemini, openai = two(HANGS)
+        world = World(gemini, openai)
+        policy = AskPolicy(daily_budget_usd=0.002)
+        first = await world.ask(asking=policy)
+        return first.asked.outcome, (await world.ask(asking=policy)).asked.outcome
+
+    assert run(scenario()) == (Outcome.ANSWERED, Outcome.BUDGET)
+
+
 def test_budget_counts_what_was_stored_before_this_process() -> None:
     async def scenario() -> Outcome:
         first = World(ScriptedProvider("gemini"), cost_micros=WHOLE_DOLLAR)
