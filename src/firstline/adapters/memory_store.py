@@ -14,6 +14,7 @@ from firstline.ports.journal import (
     JournalUnavailable,
     OutboxEvent,
     Record,
+    RollupDelta,
     SpendDelta,
     TicketRow,
     VerdictRow,
@@ -46,6 +47,7 @@ class MemoryStore:
         self.idempotency: dict[str, IdempotencyEntry] = {}
         self.outbox: dict[str, OutboxEvent] = {}
         self.spend: dict[tuple[str, int, str, str], SpendDelta] = {}
+        self.rollups: list[RollupDelta] = []
         self.audit: list[AuditEntry] = []
         self.versions: dict[tuple[str, str], str] = {}
         self.account_categories: dict[tuple[str, str], CategoriesRow] = {}
@@ -74,6 +76,7 @@ class MemoryStore:
         self.outbox.update((event.id, event) for event in record.outbox)
         for spent in record.spend:
             self._add_spend(spent)
+        self.rollups += record.rollups
 
     def _add_spend(self, spent: SpendDelta) -> None:
         day = spent[:4]

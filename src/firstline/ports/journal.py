@@ -141,6 +141,31 @@ class SpendDelta(NamedTuple):
     cost_usd_micros: int
 
 
+class RollupDelta(NamedTuple):
+    """Tickets to add to the counts of an hour, or to take from them where an amount is negative.
+
+    Attributes:
+        starts_at_us: when the hour began in which they were received, UTC.
+        language, channel: empty where they are not known.
+        latency_class: `core.rollups.class_of`, or `UNTIMED`.
+        reviews: those that a person should look at.
+        processing_us: of all of them together; 0 for `UNTIMED`.
+    """
+
+    account_id: str
+    starts_at_us: int
+    category: str
+    priority: str
+    decision: str
+    language: str
+    channel: str
+    source: str
+    latency_class: int
+    tickets: int
+    reviews: int
+    processing_us: int
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """Everything that one request leaves behind.
@@ -156,6 +181,7 @@ class Record:
     idempotency: IdempotencyEntry | None = None
     outbox: tuple[OutboxEvent, ...] = ()
     spend: tuple[SpendDelta, ...] = ()
+    rollups: tuple[RollupDelta, ...] = ()
 
 
 class Journal(Protocol):

@@ -14,6 +14,7 @@ from firstline.ports.journal import (
     JournalUnavailable,
     OutboxEvent,
     Record,
+    RollupDelta,
     TicketRow,
     VerdictRow,
 )
@@ -30,6 +31,7 @@ from firstline.usecases.records import (
     verdict_row,
     without_words,
 )
+from firstline.usecases.rollups import counted, moved
 from firstline.usecases.second_opinion import Decided, Request, settled_again
 from firstline.usecases.spending import Spending
 from firstline.usecases.texts import AccountSeal, Texts
@@ -98,6 +100,7 @@ class VerdictStore:
         done = [(place, Triaged(self._identities.new_id(), one.verdict)) for place, one in decided]
         tickets: list[TicketRow] = []
         verdicts: list[VerdictRow] = []
+        counts: list[RollupDelta] = []
         if self._keeping.history:
             now_us = self._clock.now_us()
             keeps_text = self._keeps_text(request.caller)
@@ -115,7 +118,8 @@ class VerdictStore:
                 row = self._row(triaged.ticket_id, kept, request, revision=1, now_us=now_us)
                 tickets.append(seal.ticket(ticket) if seal else ticket)
                 verdicts.append(seal.verdict(row) if seal else row)
-        record = Record(tickets=tuple(tickets), verdicts=tuple(verdicts))
+                counts.append(counted(ticket, row))
+        record = Record(tickets=tuple(tickets), verdicts=tuple(verdicts), rollups=tuple(counts))
         if charge is not None:
             use = key_use(request.caller, request.received_at_us)
             record = replace(record, counters=deltas(request.caller, charge), key_use=use)
@@ -126,9 +130,9 @@ class VerdictStore:
         if told and self.events is not None:
             self.events.on_written()
         if self._keeping.history:
-            for (_, triaged), (_, one) in zip(done, decided, strict=True):
+            for (_, triaged), (_, one), count in zip(done, decided, counts, strict=True):
                 if one.late is not None:
-                    task = asyncio.create_task(self._revise(triaged, one.late, request))
+                    task = asyncio.create_task(self._revise(triaged, one.late, request, count))
                     self._late.add(task)
                     task.add_done_callback(self._late.discard)
         return done
@@ -175,7 +179,9 @@ class VerdictStore:
         storing.add_done_callback(ended)
         await asyncio.shield(storing)
 
-    async def _revise(self, triaged: Triaged, late: "asyncio.Future[Asked]", request: Request) -> None:
+    async def _revise(
+        self, triaged: Triaged, late: "asyncio.Future[Asked]", request: Request, count: RollupDelta
+    ) -> None:
         """Add what a provider has answered after the deadline as a further revision, and fire an event."""
         outcome = "lost"
         try:
@@ -183,7 +189,7 @@ class VerdictStore:
             if asked.outcome is Outcome.ANSWERED:
                 outcome = "unstored"
                 seal = await self._seal(request.caller)
-                await self._append(await self._revision(triaged, asked, request, seal), request.caller)
+                await self._append(await self._revision(triaged, asked, request, seal, count), request.caller)
                 outcome = "revised"
                 if self.events is not None:
                     self.events.on_written()
@@ -194,7 +200,9 @@ class VerdictStore:
         finally:
             self._on_late(outcome)
 
-    async def _revision(self, triaged: Triaged, asked: Asked, request: Request, seal: AccountSeal | None) -> Record:
+    async def _revision(
+        self, triaged: Triaged, asked: Asked, request: Request, seal: AccountSeal | None, count: RollupDelta
+    ) -> Record:
         verdict = settled_again(triaged.verdict, asked, request.under)
         now_us = self._clock.now_us()
         event = revised_event(
@@ -213,7 +221,7 @@ class VerdictStore:
             kinds = await self.events.wanted(account_id)
             before = triaged.verdict
             told += self.events.of_revision(kinds, account_id, triaged.ticket_id, before, verdict, revision=2)
-        return Record(verdicts=(seal.verdict(row) if seal else row,), outbox=tuple(told))
+        return Record(verdicts=(seal.verdict(row) if seal else row,), outbox=tuple(told), rollups=moved(count, row))
 
     def _row(self, ticket_id: str, verdict: Verdict, request: Request, *, revision: int, now_us: int) -> VerdictRow:
         return verdict_row(

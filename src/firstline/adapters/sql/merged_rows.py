@@ -6,7 +6,9 @@ Sorted by key: writers that lock the same rows do it in the same order, so that 
 from collections.abc import Iterable
 from typing import Any
 
-from firstline.ports.journal import CounterDelta, KeyUse, SpendDelta
+import orjson
+
+from firstline.ports.journal import CounterDelta, KeyUse, RollupDelta, SpendDelta
 
 
 def added_up(deltas: Iterable[CounterDelta]) -> list[tuple[Any, ...]]:
@@ -35,3 +37,21 @@ def spent(deltas: Iterable[SpendDelta]) -> list[tuple[Any, ...]]:
         for place, amount in enumerate(delta[4:]):
             amounts[place] += amount
     return [(*key, *amounts) for key, amounts in sorted(sums.items())]
+
+
+def counted(deltas: Iterable[RollupDelta]) -> str | None:
+    """What a group adds to the counts of verdicts, as one JSON text; None for nothing.
+
+    One row for each hour, account and kind of verdict, in no order: the text is stored as it is, and read later.
+    """
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    for delta in deltas:
+        key = delta[:9]
+        found = sums.get(key)
+        if found is None:
+            sums[key] = [delta.tickets, delta.reviews, delta.processing_us]
+        else:
+            found[0] += delta.tickets
+            found[1] += delta.reviews
+            found[2] += delta.processing_us
+    return orjson.dumps([(*key, *amounts) for key, amounts in sums.items()]).decode() if sums else None

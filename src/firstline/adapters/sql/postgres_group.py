@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Float, Integer, LargeBinary
 
-from firstline.adapters.sql.merged_rows import added_up, spent, uses
+from firstline.adapters.sql import analytics_tables  # noqa: F401  # tables of a module of their own
+from firstline.adapters.sql.merged_rows import added_up, counted, spent, uses
 from firstline.adapters.sql.tables import metadata
 from firstline.ports.journal import IdempotencyEntry, OutboxEvent, Record, SpendDelta, TicketRow, VerdictRow
 
@@ -48,6 +49,7 @@ PARTS: Final = (
         lambda records: sorted(record.idempotency for record in records if record.idempotency),
     ),
     Part("outbox", OutboxEvent._fields, lambda records: [row for record in records for row in record.outbox]),
+    Part("rollup_deltas", ("deltas",), lambda records: _counted(records)),
     Part(
         "provider_spend",
         SpendDelta._fields,
@@ -69,6 +71,11 @@ PARTS: Final = (
     ),
 )
 """Rows that several servers add to come last, so that one waits for the other's commit alone."""
+
+
+def _counted(records: Sequence[Record]) -> Rows:
+    found = counted(delta for record in records for delta in record.rollups)
+    return [] if found is None else [(found,)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import orjson
 from sqlalchemy import Connection, Engine
 
 from firstline.adapters.sql.engine import cause_of, storage_errors
-from firstline.adapters.sql.merged_rows import added_up, uses
+from firstline.adapters.sql.merged_rows import added_up, counted, uses
 from firstline.adapters.sql.storable_text import storable, storable_row
 from firstline.ports.journal import (
     IdempotencyEntry,
@@ -48,7 +48,7 @@ def _insert(table: str, columns: Sequence[str], tail: str = "") -> str:
 _INBOX: Final = "\n".join(
     (
         'CREATE TEMP VIEW inbox AS SELECT NULL AS tickets, NULL AS verdicts, NULL AS "usage", NULL AS key_uses, '
-        "NULL AS idempotency, NULL AS outbox, NULL AS provider_spend;",
+        "NULL AS idempotency, NULL AS outbox, NULL AS provider_spend, NULL AS rollup_deltas;",
         "CREATE TEMP TRIGGER store INSTEAD OF INSERT ON inbox BEGIN",
         _insert("tickets", TicketRow._fields),
         _insert("verdicts", VerdictRow._fields),
@@ -72,6 +72,7 @@ _INBOX: Final = "\n".join(
             "ON CONFLICT (account_id, starts_at_us, provider, model) DO UPDATE SET "
             + ", ".join(f"{amount} = {amount} + excluded.{amount}" for amount in SpendDelta._fields[4:]),
         ),
+        "INSERT INTO rollup_deltas (deltas) SELECT NEW.rollup_deltas WHERE NEW.rollup_deltas IS NOT NULL;",
         "END;",
     )
 )
@@ -79,7 +80,7 @@ _INBOX: Final = "\n".join(
 and the interpreter is handed over once per group, not once per statement: with a busy event loop beside the writer,
 every hand-over waits for the interpreter's switch interval."""
 
-_STORE: Final = "INSERT INTO temp.inbox VALUES (?, ?, ?, ?, ?, ?, ?)"
+_STORE: Final = "INSERT INTO temp.inbox VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(slots=True)
@@ -289,6 +290,7 @@ def _store(raw: sqlite3.Connection, records: Sequence[Record]) -> None:
             _json([tuple(event) for record in records for event in record.outbox]),
             # Row by row, not added up before: every row has to hold against the constraints by itself.
             _json([tuple(spent) for record in records for spent in record.spend]),
+            counted(delta for record in records for delta in record.rollups),
         ),
     )
 

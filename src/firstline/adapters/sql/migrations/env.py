@@ -3,6 +3,7 @@
 from alembic import context
 
 from firstline.adapters.sql import (
+    analytics_tables,  # noqa: F401
     job_tables,  # noqa: F401  # tables of a module of their own
     webhook_tables,  # noqa: F401  # so that the metadata is whole
 )

@@ -1,0 +1,178 @@
+"""Counts of verdicts on SQL, for `ports.analytics.AnalyticsStore`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Connection, Engine, Select, and_, case, delete, func, literal, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from firstline.adapters.sql.analytics_tables import AMOUNTS, KEY, LATENCY, rollup_deltas, rollups
+from firstline.adapters.sql.runners import Writes, read_in_threads
+from firstline.adapters.sql.tables import provider_spend
+from firstline.core.plans import Window, window_bounds
+from firstline.core.rollups import CLASSES, GRAINS, UNTIMED, Dimension, Span, Step
+from firstline.core.verdict import Source
+from firstline.ports.analytics import RollupQuery, RollupRow, TooManyGroups
+from firstline.ports.journal import RollupDelta
+
+_INSERT: Final[dict[str, Callable[..., Any]]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_COLUMN: Final = {
+    dimension: rollups.c["account_id" if dimension is Dimension.ACCOUNT else dimension] for dimension in Dimension
+}
+
+
+class SqlAnalytics:
+    """Implements `ports.analytics.AnalyticsStore`."""
+
+    def __init__(self, engine: Engine, write: Writes) -> None:
+        self._read = read_in_threads(engine)
+        self._write = write
+
+    async def counts(self, query: RollupQuery) -> Sequence[RollupRow]:
+        """See the port."""
+        statement = _counts(query)
+        rows = await self._read(lambda connection: connection.execute(statement).all())
+        if len(rows) > query.limit:
+            raise TooManyGroups
+        return [_row(row, len(query.by)) for row in rows]
+
+    async def costs(
+        self, account_id: str | None, spans: Sequence[Span], *, by_account: bool
+    ) -> Mapping[tuple[int, str], int]:
+        """See the port."""
+
+        def task(connection: Connection) -> dict[tuple[int, str], int]:
+            found: dict[tuple[int, str], int] = {}
+            for span in spans:
+                for owner, starts_at_us, cost in connection.execute(_costs(account_id, span, by_account=by_account)):
+                    key = (span.from_us if starts_at_us is None else starts_at_us, owner)
+                    found[key] = found.get(key, 0) + int(cost)
+            return found
+
+        return await self._read(task)
+
+    async def fold(self, *, most: int) -> int:
+        """See the port.
+
+        Read and added up before the transaction, which therefore is short; it stores nothing when somebody else has
+        folded any of it meanwhile.
+        """
+        query = select(rollup_deltas.c.id, rollup_deltas.c.deltas).order_by(rollup_deltas.c.id).limit(most)
+
+        def prepare(connection: Connection) -> tuple[list[int], list[dict[str, Any]]]:
+            rows = connection.execute(query).all()
+            return [row.id for row in rows], _folded([row.deltas for row in rows])
+
+        ids, rows = await self._read(prepare)
+        if not ids:
+            return 0
+
+        def task(connection: Connection) -> None:
+            if connection.execute(delete(rollup_deltas).where(rollup_deltas.c.id.in_(ids))).rowcount != len(ids):
+                raise _Taken
+            if rows:
+                statement = _INSERT[connection.dialect.name](rollups)
+                sums = {name: rollups.c[name] + statement.excluded[name] for name in AMOUNTS}
+                connection.execute(statement.on_conflict_do_update(index_elements=list(KEY), set_=sums), rows)
+
+        try:
+            await self._write(task)
+        except _Taken:
+            return 0
+        return len(ids)
+
+    async def prune(self, *, before_us: int) -> int:
+        """See the port."""
+        statement = delete(rollups).where(rollups.c.grain == Window.HOUR.value, rollups.c.starts_at_us < before_us)
+        return await self._write(lambda connection: connection.execute(statement).rowcount)
+
+
+class _Taken(Exception):
+    """Another server has folded it."""
+
+
+def _folded(groups: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows to add, in the order of their keys, so that servers that lock the same ones do it in the same order."""
+    hours: dict[tuple[Any, ...], list[int]] = {}
+    for group in groups:
+        for row in orjson.loads(group):
+            delta = RollupDelta(*row)
+            amounts = hours.setdefault(delta[:8], [0] * len(AMOUNTS))
+            amounts[0] += delta.tickets
+            amounts[1] += delta.reviews
+            amounts[2] += delta.processing_us
+            if delta.latency_class != UNTIMED:
+                amounts[3 + delta.latency_class] += delta.tickets
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    for (account_id, starts_at_us, *rest), amounts in hours.items():
+        for grain in GRAINS:
+            key = (account_id, grain.value, window_bounds(grain, starts_at_us)[0], *rest)
+            before = sums.get(key)
+            sums[key] = amounts if before is None else [one + more for one, more in zip(before, amounts, strict=True)]
+    return [
+        dict(zip((*KEY, *AMOUNTS), (*key, *amounts), strict=True))
+        for key, amounts in sorted(sums.items())
+        if any(amounts)
+    ]
+
+
+def _counts(query: RollupQuery) -> Select[Any]:
+    table = rollups.c
+    groups: list[Any] = [_COLUMN[dimension] for dimension in query.by]
+    if query.step is not Step.ALL:
+        groups.insert(0, table.starts_at_us)
+    sums: list[Any] = [func.sum(table[name]) for name in ("tickets", "reviews", "processing_us", *LATENCY)]
+    sums += [func.sum(case((table.source == source.value, table.tickets), else_=0)) for source in Source]
+    first: list[Any] = [literal(None).label("starts_at_us")] if query.step is Step.ALL else []
+    statement = (
+        select(*first, *groups, *sums)
+        .where(
+            or_(
+                *(
+                    and_(
+                        table.grain == span.grain.value,
+                        table.starts_at_us >= span.from_us,
+                        table.starts_at_us < span.to_us,
+                    )
+                    for span in query.spans
+                )
+            )
+        )
+        .group_by(*groups)
+        .having(func.sum(table.tickets) > 0)
+        .limit(query.limit + 1)
+    )
+    return statement if query.account_id is None else statement.where(table.account_id == query.account_id)
+
+
+def _row(row: Sequence[Any], dimensions: int) -> RollupRow:
+    amounts = [int(amount) for amount in row[1 + dimensions :]]
+    return RollupRow(
+        starts_at_us=row[0],
+        values=tuple(row[1 : 1 + dimensions]),
+        tickets=amounts[0],
+        reviews=amounts[1],
+        processing_us=amounts[2],
+        latency=tuple(amounts[3 : 3 + CLASSES]),
+        sources=dict(zip((source.value for source in Source), amounts[3 + CLASSES :], strict=True)),
+    )
+
+
+def _costs(account_id: str | None, span: Span, *, by_account: bool) -> Select[Any]:
+    """Account, day and cost; no day for a span that is not of days, which is one."""
+    table = provider_spend.c
+    by_day = span.grain is Window.DAY
+    statement = (
+        select(
+            table.account_id if by_account else literal("").label("account_id"),
+            table.starts_at_us if by_day else literal(None).label("starts_at_us"),
+            func.sum(table.cost_usd_micros),
+        )
+        .where(table.starts_at_us >= span.from_us, table.starts_at_us < span.to_us)
+        .having(func.sum(table.cost_usd_micros) > 0)
+    )
+    groups = [column for column, wanted in ((table.account_id, by_account), (table.starts_at_us, by_day)) if wanted]
+    if groups:
+        statement = statement.group_by(*groups)
+    return statement if account_id is None else statement.where(table.account_id == account_id)

@@ -1,0 +1,48 @@
+"""Tables of the counts of verdicts; see `tables`."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text
+
+from firstline.adapters.sql.tables import metadata
+from firstline.core.rollups import CLASSES
+
+LATENCY: Final = tuple(f"latency_{place}" for place in range(CLASSES))
+KEY: Final = (
+    "account_id",
+    "grain",
+    "starts_at_us",
+    "category",
+    "priority",
+    "decision",
+    "language",
+    "channel",
+    "source",
+)
+AMOUNTS: Final = ("tickets", "reviews", "processing_us", *LATENCY)
+
+rollups: Final = Table(
+    "rollups",
+    metadata,
+    Column("account_id", String(32), primary_key=True),
+    Column("grain", String(8), primary_key=True),
+    Column("starts_at_us", BigInteger, primary_key=True),
+    Column("category", String(64), primary_key=True),
+    Column("priority", String(16), primary_key=True),
+    Column("decision", String(32), primary_key=True),
+    Column("language", String(8), primary_key=True),
+    Column("channel", String(16), primary_key=True),
+    Column("source", String(16), primary_key=True),
+    *(Column(name, BigInteger, nullable=False) for name in AMOUNTS),
+    Index(None, "grain", "starts_at_us"),
+    sqlite_with_rowid=False,
+)
+"""No foreign key: counts must be folded in whatever became of the account."""
+
+rollup_deltas: Final = Table(
+    "rollup_deltas",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("deltas", Text, nullable=False),
+)
+"""What groups of records have added and nobody has folded in yet: a row a group, a JSON list of `RollupDelta`."""
