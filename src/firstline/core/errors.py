@@ -95,6 +95,21 @@ UNSUPPORTED_MEDIA_TYPE: Final = PublicError(
     "Unsupported media type",
     "Say by Content-Type or the parameter format what the body is: json, ndjson, csv, parquet or txt.",
 )
+TICKET_NOT_FOUND: Final = PublicError(
+    "ticket_not_found", 404, "Ticket not found", "List the tickets of your account for their ids."
+)
+ERASURE_NOT_FOUND: Final = PublicError(
+    "erasure_not_found", 404, "Erasure not found", "List the erasures of your account for their ids."
+)
+SEARCH_UNAVAILABLE: Final = PublicError(
+    "search_unavailable",
+    409,
+    "Texts cannot be searched",
+    "The texts of this server are encrypted, so leave out q. All other filters work.",
+)
+FORMAT_UNAVAILABLE: Final = PublicError(
+    "format_unavailable", 501, "Format not available", "Ask for csv, json or ndjson, or have the operator add it."
+)
 METHOD_NOT_ALLOWED: Final = PublicError(
     "method_not_allowed", 405, "Method not allowed", "Use one of the methods in the Allow header."
 )

@@ -38,6 +38,7 @@ class SqlHistory:
             latest = select(func.max(verdicts.c.revision)).where(verdicts.c.ticket_id == examined.c.id)
             query = (
                 select(*(examined.c[name] for name in TicketRow._fields), *_VERDICT)
+                .select_from(examined)
                 .join(
                     verdicts,
                     and_(

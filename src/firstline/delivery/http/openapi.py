@@ -36,6 +36,7 @@ _REASONS = {
     415: "Nothing says what the body is.",
     422: "Malformed JSON or a field at fault.",
     429: "Over a limit; see Retry-After.",
+    501: "This server lacks something for it.",
     503: "The verdict cannot be stored.",
 }
 _OWN_REASONS = {**_REASONS, 503: "The store cannot be used, or training failed."}

@@ -10,17 +10,19 @@ from starlette.responses import Response
 
 from firstline.adapters.job_files import JobFolder
 from firstline.bootstrap import App
-from firstline.delivery.http import job_schemas, schemas
+from firstline.delivery.http import history_schemas, job_schemas, schemas
 from firstline.delivery.http import own_settings_schemas as own_schemas
 from firstline.delivery.http.batch_v1 import MAX_BATCH_BYTES, BatchV1
 from firstline.delivery.http.bodies import MAX_BODY_BYTES
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.classifier_v1 import ClassifierV1
 from firstline.delivery.http.decision_v1 import DecisionV1
+from firstline.delivery.http.erasures_v1 import ErasuresV1
 from firstline.delivery.http.jobs_v1 import MAX_KEYED_UPLOAD_BYTES, JobsV1
 from firstline.delivery.http.own_settings_v1 import OwnSettingsV1
 from firstline.delivery.http.pages import Pages
 from firstline.delivery.http.providers_v1 import ProvidersV1
+from firstline.delivery.http.tickets_v1 import TicketsV1
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -71,6 +73,7 @@ _CLASSIFIER: Final = "Ticket classifier"
 _DECISION: Final = "Decision"
 _OWN: Final = "Your account"
 _JOBS: Final = "Jobs"
+_HISTORY: Final = "History"
 _SERVICE: Final = "Service"
 
 
@@ -84,6 +87,7 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
     own = OwnSettingsV1(app, callers)
     asked = ProvidersV1(app, callers, offers=app.asking)
     jobs = JobsV1(app, callers, folder=JobFolder(app.settings.data_dir))
+    tickets, erasures = TicketsV1(app, callers), ErasuresV1(app, callers)
     a, b, c = schemas.ClassifierErrorBody, schemas.DecisionErrorBody, schemas.ProblemBody
     faults = {422: schemas.ValidationBody}
     return [
@@ -183,6 +187,38 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
         RouteSpec(
             "POST", "/v1/jobs/{job_id}/cancel", jobs.cancel, _JOBS, None, job_schemas.JobBody,
             errors=_errors(c, 401, 404, 429, 503), secured=True, idempotent=False,
+        ),
+        RouteSpec(
+            "GET", "/v1/tickets", tickets.tickets, _HISTORY, None, history_schemas.TicketsBody,
+            errors=_errors(c, 401, 409, 422, 429, 503), secured=True, query=history_schemas.TicketsQuery,
+        ),
+        RouteSpec(
+            "GET", "/v1/tickets/export", tickets.export, _HISTORY, media_type="application/x-ndjson",
+            errors=_errors(c, 401, 409, 422, 429, 501, 503), secured=True, query=history_schemas.ExportQuery,
+        ),
+        RouteSpec(
+            "GET", "/v1/tickets/{ticket_id}", tickets.ticket, _HISTORY, None, history_schemas.TicketBody,
+            errors=_errors(c, 401, 404, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/retention", tickets.retention, _HISTORY, None, history_schemas.RetentionBody,
+            errors=_errors(c, 401, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "PUT", "/v1/retention", tickets.put_retention, _HISTORY, history_schemas.RetentionRequest,
+            history_schemas.RetentionBody, errors=_errors(c, 400, 401, 408, 413, 422, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/erasures", erasures.erasures, _HISTORY, None, history_schemas.ErasuresBody,
+            errors=_errors(c, 401, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "POST", "/v1/erasures", erasures.erase, _HISTORY, history_schemas.ErasureRequest,
+            history_schemas.ErasureBody, 201, _errors(c, 400, 401, 408, 409, 413, 422, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/erasures/{erasure_id}", erasures.erasure, _HISTORY, None, history_schemas.ErasureBody,
+            errors=_errors(c, 401, 404, 429, 503), secured=True,
         ),
         RouteSpec("GET", "/", pages.root, _SERVICE, None, schemas.RootBody),
         RouteSpec(
