@@ -110,6 +110,24 @@ SEARCH_UNAVAILABLE: Final = PublicError(
 FORMAT_UNAVAILABLE: Final = PublicError(
     "format_unavailable", 501, "Format not available", "Ask for csv, json or ndjson, or have the operator add it."
 )
+WEBHOOK_NOT_FOUND: Final = PublicError(
+    "webhook_not_found", 404, "Webhook not found", "List the webhooks of your account for their ids."
+)
+DELIVERY_NOT_FOUND: Final = PublicError(
+    "delivery_not_found", 404, "Delivery not found", "List the deliveries of the webhook for their events."
+)
+TOO_MANY_WEBHOOKS: Final = PublicError(
+    "too_many_webhooks", 409, "Too many webhooks", "An account has up to 20 webhooks. Change or delete one of them."
+)
+WEBHOOK_DISABLED: Final = PublicError(
+    "webhook_disabled", 409, "Webhook disabled", "Enable it first: PATCH it with enabled true."
+)
+WEBHOOKS_UNAVAILABLE: Final = PublicError(
+    "webhooks_unavailable",
+    503,
+    "Webhooks not available",
+    "The server has no key to keep secrets under. Its operator must set SECRET_KEY.",
+)
 METHOD_NOT_ALLOWED: Final = PublicError(
     "method_not_allowed", 405, "Method not allowed", "Use one of the methods in the Allow header."
 )

@@ -12,6 +12,7 @@ from firstline.adapters.job_files import JobFolder
 from firstline.bootstrap import App
 from firstline.delivery.http import history_schemas, job_schemas, schemas
 from firstline.delivery.http import own_settings_schemas as own_schemas
+from firstline.delivery.http import webhook_schemas as hook_schemas
 from firstline.delivery.http.batch_v1 import MAX_BATCH_BYTES, BatchV1
 from firstline.delivery.http.bodies import MAX_BODY_BYTES
 from firstline.delivery.http.callers import Callers
@@ -22,6 +23,7 @@ from firstline.delivery.http.jobs_v1 import MAX_KEYED_UPLOAD_BYTES, JobsV1
 from firstline.delivery.http.own_settings_v1 import OwnSettingsV1
 from firstline.delivery.http.pages import Pages
 from firstline.delivery.http.providers_v1 import ProvidersV1
+from firstline.delivery.http.webhooks_v1 import WebhooksV1
 from firstline.delivery.http.tickets_v1 import TicketsV1
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -74,6 +76,7 @@ _DECISION: Final = "Decision"
 _OWN: Final = "Your account"
 _JOBS: Final = "Jobs"
 _HISTORY: Final = "History"
+_WEBHOOKS: Final = "Webhooks"
 _SERVICE: Final = "Service"
 
 
@@ -86,6 +89,7 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
     classifier, decision, pages = ClassifierV1(app, callers), DecisionV1(app, callers), Pages(app)
     own = OwnSettingsV1(app, callers)
     asked = ProvidersV1(app, callers, offers=app.asking)
+    hooks = WebhooksV1(app, callers)
     jobs = JobsV1(app, callers, folder=JobFolder(app.settings.data_dir))
     tickets, erasures = TicketsV1(app, callers), ErasuresV1(app, callers)
     a, b, c = schemas.ClassifierErrorBody, schemas.DecisionErrorBody, schemas.ProblemBody
@@ -219,6 +223,53 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
         RouteSpec(
             "GET", "/v1/erasures/{erasure_id}", erasures.erasure, _HISTORY, None, history_schemas.ErasureBody,
             errors=_errors(c, 401, 404, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/webhooks", hooks.webhooks, _WEBHOOKS, None, hook_schemas.WebhooksBody,
+            errors=_errors(c, 401, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "POST", "/v1/webhooks", hooks.create_webhook, _WEBHOOKS, hook_schemas.WebhookRequest,
+            hook_schemas.WebhookSecretBody, 201, _errors(c, 400, 401, 403, 408, 409, 413, 422, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/webhooks/{webhook_id}", hooks.webhook, _WEBHOOKS, None, hook_schemas.WebhookBody,
+            errors=_errors(c, 401, 404, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "PATCH", "/v1/webhooks/{webhook_id}", hooks.change_webhook, _WEBHOOKS, hook_schemas.WebhookChangeRequest,
+            hook_schemas.WebhookBody, errors=_errors(c, 400, 401, 404, 408, 413, 422, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "DELETE", "/v1/webhooks/{webhook_id}", hooks.delete_webhook, _WEBHOOKS, None,
+            hook_schemas.DeletedWebhookBody, errors=_errors(c, 401, 404, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "POST", "/v1/webhooks/{webhook_id}/secret", hooks.rotate_webhook_secret, _WEBHOOKS,
+            hook_schemas.RotateRequest, hook_schemas.WebhookSecretBody,
+            errors=_errors(c, 400, 401, 404, 408, 409, 413, 422, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "POST", "/v1/webhooks/{webhook_id}/test", hooks.test_webhook, _WEBHOOKS, None, hook_schemas.DeliveryBody,
+            202, _errors(c, 400, 401, 404, 409, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "POST", "/v1/webhooks/{webhook_id}/replay", hooks.replay_dead_letters, _WEBHOOKS,
+            hook_schemas.ReplayRequest, hook_schemas.ReplayedBody, 202,
+            _errors(c, 400, 401, 404, 408, 409, 413, 422, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/webhooks/{webhook_id}/deliveries", hooks.deliveries, _WEBHOOKS, None,
+            hook_schemas.DeliveriesBody, errors=_errors(c, 401, 404, 422, 429, 503), secured=True,
+            query=hook_schemas.DeliveriesQuery,
+        ),
+        RouteSpec(
+            "GET", "/v1/webhooks/{webhook_id}/deliveries/{event_id}", hooks.delivery, _WEBHOOKS, None,
+            hook_schemas.DeliveryBody, errors=_errors(c, 401, 404, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "POST", "/v1/webhooks/{webhook_id}/deliveries/{event_id}/replay", hooks.replay_delivery, _WEBHOOKS, None,
+            hook_schemas.DeliveryBody, 202, _errors(c, 400, 401, 404, 409, 429, 503), secured=True,
         ),
         RouteSpec("GET", "/", pages.root, _SERVICE, None, schemas.RootBody),
         RouteSpec(
