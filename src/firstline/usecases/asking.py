@@ -183,8 +183,8 @@ class Asking:
 
     async def _ask(self, inquiry: Inquiry, question: Question, flight: Flight) -> Asked:
         candidates = self._in_order(inquiry.asking)
-        cheapest = min((self._estimate(one, question) for one in candidates), default=0)
-        if not await self._spending.allows(inquiry.account_id, inquiry.asking, estimate_micros=cheapest):
+        first = self._estimate(candidates[0], question) if candidates else 0
+        if not await self._spending.allows(inquiry.account_id, inquiry.asking, estimate_micros=first):
             return Asked(Outcome.BUDGET)
         return await _Race(self, inquiry, question, flight, candidates).run()
 
