@@ -66,7 +66,7 @@ async def opened(server: RedisServer | None, read: Ledger) -> AsyncIterator[Limi
         yield MemoryLimiter(read)
         return
     server.ask("FLUSHALL")
-    shared = Shared(server.url, read, least_replicas=1, watcher=Unwatched())
+    shared = Shared(server.url, read, least_replicas=1, watcher=Unwatched(), timeout_s=1.0)
     await shared.start()
     try:
         yield shared.limiter
@@ -247,7 +247,10 @@ def test_nor_does_any_course_over_several_replicas(
 
     async def work() -> None:
         async with opened(redis_of_module, read) as first:
-            others = [Shared(redis_of_module.url, read, least_replicas=1, watcher=Unwatched()) for _ in range(2)]
+            others = [
+                Shared(redis_of_module.url, read, least_replicas=1, watcher=Unwatched(), timeout_s=1.0)
+                for _ in range(2)
+            ]
             for other in others:
                 await other.start()
             try:

@@ -66,6 +66,7 @@ class AccountState:
         own: grants minus refunds of the replica itself since the last settlement, by window and start.
         own_epoch: the life that they were counted beside.
         settlement: what is on its way to Redis.
+        checked: the generation of the link in which its counts were held against the ledger.
     """
 
     key: str
@@ -76,6 +77,7 @@ class AccountState:
     own: dict[tuple[Window, int], int] = field(default_factory=dict)
     own_epoch: int = 0
     settlement: Settlement | None = None
+    checked: int = 0
 
     @property
     def unsettled(self) -> bool:
@@ -150,6 +152,14 @@ class AccountState:
             ends_at_us = window_bounds(window, now_us)[1]
             uses.append(WindowUse(window, limit, used, ends_at_us, window in plan.limits))
         return tuple(uses)
+
+    def add_requests(self, amount: int, *, windows: Iterable[Window], now_us: int) -> None:
+        """Take note of requests that the ledger knows of and Redis does not."""
+        for window in windows:
+            allowance = self.allowance(window, now_us)
+            if allowance is not None:
+                allowance.base += amount
+        self.add_own([(window, window_bounds(window, now_us)[0]) for window in windows], amount)
 
     def refund_own(self, plan: Plan, granted: Granted) -> None:
         """Take back a grant that Redis is told of later, or that it could not be told of."""

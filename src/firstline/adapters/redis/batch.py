@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from firstline.adapters.redis.link import TIMEOUT_S, Gone, Link, digest
+from firstline.adapters.redis.link import Gone, Link, digest
 from firstline.adapters.redis.script import LIMITS
 from firstline.core.plans import MICROSECONDS
 
 MOST_ENTRIES: Final = 512
 """Of one call; Redis serves nobody else meanwhile."""
-
-_PACE_US: Final = int(TIMEOUT_S * MICROSECONDS)
 
 
 def _ignore(_: Sequence[int] | None) -> None:
@@ -106,7 +104,7 @@ class Batch:
             arguments.extend(entry.arguments)
         keys = [entry.key for entry in entries]
         for _ in range(2):
-            deadline = self._link.time_us() + _PACE_US
+            deadline = self._link.time_us() + int(self._link.timeout_s * MICROSECONDS)
             answer: Sequence[int] = await self._link.call("EVALSHA", self._name, len(keys), *keys, deadline, *arguments)
             self._link.told_time(answer[1])
             if answer[0]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -29,6 +29,11 @@ from firstline.ports.storage import StorageUnavailable
 MAX_STATES: Final = 100_000
 MAX_IDLE_US: Final = 3_600 * MICROSECONDS
 SETTLED_AT_ONCE: Final = 200
+CHECK_AFTER_S: Final = 5.0
+"""So long after Redis has begun to answer, an account's counts are held against the ledger once: a replica may have
+died before it could tell what it had granted. All that live have told by then."""
+
+CLOSE_S: Final = 1.0
 
 _NEVER_MISSING: Final = "2e18"
 _EPOCH_BITS: Final = 48
@@ -68,6 +73,7 @@ class RedisLimiter:
         replica: str,
         replicas: Callable[[], int],
         watcher: LimitWatcher,
+        check_after_s: float = CHECK_AFTER_S,
     ) -> None:
         """Args:
         read_ledger: (account id, catalogue, microseconds) → requests by window; raises StorageUnavailable.
@@ -80,6 +86,7 @@ class RedisLimiter:
         self._replica = replica
         self._replicas = replicas
         self._watcher = watcher
+        self._check_after_s = check_after_s
         self._states: dict[tuple[str, Contract], AccountState] = {}
         self._templates: dict[Windows, _Template] = {}
         self._reading: dict[tuple[str, Contract], asyncio.Task[Mapping[Window, int]]] = {}
@@ -121,6 +128,24 @@ class RedisLimiter:
             self._take_back(place, state, plan, granted)
         return state.uses_after_refund(plan, granted)
 
+    async def add(self, account_id: str, plan: Plan, amount: int, *, windows: Collection[Window], now_us: int) -> None:
+        """See the port; added once, also when Redis is away meanwhile."""
+        quota = [window for window in windows if window is not BURST_WINDOW]
+        place, state = self._state(account_id, plan.catalogue, now_us)
+        with suppress(Gone):
+            if self._link.works and not state.epoch and not state.unsettled:
+                template = self._template(plan, now_us)
+                answer = await self._batch.ask(state.key, template.read, width=template.width)
+                if not answer[1]:
+                    return  # the ledger will be read before anything is counted
+                state.epoch = answer[1]
+        if quota and amount:
+            state.add_requests(amount, windows=quota, now_us=now_us)
+            self._remember_unsettled(place, state)
+            with suppress(Gone):
+                if self._link.works:
+                    await self._settle(place, state)
+
     async def uses(self, account_id: str, plan: Plan, *, now_us: int) -> tuple[WindowUse, ...]:
         """See the port."""
         place, state = self._state(account_id, plan.catalogue, now_us)
@@ -140,8 +165,10 @@ class RedisLimiter:
 
     async def close(self) -> None:
         """Tell Redis what it does not know yet, as far as it answers."""
-        if self._sweeping is not None:
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+        sweeping = self._sweeping
+        if sweeping is not None:
+            await asyncio.wait({sweeping}, timeout=CLOSE_S)
+            sweeping.cancel()
         await self._batch.drain()
 
     async def _ask(
@@ -157,6 +184,10 @@ class RedisLimiter:
             await self._settle(place, state)
         template = self._template(plan, now_us)
         arguments = template.charge if charges else template.read
+        if state.checked != self._link.generation and self._link.up_s >= self._check_after_s:
+            state.checked = self._link.generation
+            with suppress(StorageUnavailable):
+                arguments = _with_base(arguments, await self._ledger(place, now_us), now_us)
 
         def ended(answer: Sequence[int] | None) -> None:
             """Whoever asked has gone: what was counted is given back."""
@@ -169,7 +200,7 @@ class RedisLimiter:
                 counted = await self._ledger(place, now_us)
             except StorageUnavailable:
                 raise Gone from None  # what this replica knows by itself may do
-            arguments = _with_base(arguments, counted, now_us)
+            arguments = _with_base(template.charge if charges else template.read, counted, now_us)
             answer = await self._batch.ask(state.key, arguments, width=template.width, ended=ended)
             if answer[0] == MISSING:
                 raise UsageUnknown("the windows of this moment are not those of the ledger")
@@ -219,7 +250,7 @@ class RedisLimiter:
         settling = self._settling.get(state.key)
         if settling is None:
             settling = self._settling[state.key] = asyncio.create_task(self._settle_now(place, state))
-            settling.add_done_callback(lambda _: self._settling.pop(state.key, None))
+            settling.add_done_callback(lambda done: _ended(done, self._settling, state.key))
         await asyncio.shield(settling)
 
     async def _settle_now(self, place: tuple[str, Contract], state: AccountState) -> None:
@@ -247,12 +278,7 @@ class RedisLimiter:
         except StorageUnavailable:
             raise Gone from None
         if not lost:  # another replica has read them already, perhaps before our requests were stored
-            fields = [
-                argument
-                for window in Window
-                for argument in (field_of(window, window_bounds(window, now_us)[0]), counted.get(window, 0))
-            ]
-            await self._batch.ask(state.key, ("r", len(Window), *fields), width=1)
+            await self._batch.ask(state.key, ("r", len(Window), *_base(counted, now_us)), width=1)
         state.epoch = 0
 
     async def _sweep(self) -> None:
@@ -326,7 +352,7 @@ class RedisLimiter:
         reading = self._reading.get(place)
         if reading is None:
             reading = self._reading[place] = asyncio.create_task(self._read(place, now_us))
-            reading.add_done_callback(lambda _: self._reading.pop(place, None))
+            reading.add_done_callback(lambda done: _ended(done, self._reading, place))
         return await asyncio.shield(reading)
 
     async def _read(self, place: tuple[str, Contract], now_us: int) -> Mapping[Window, int]:
@@ -356,12 +382,23 @@ def _template_of(plan: Plan, now_us: int) -> _Template:
 
 
 def _with_base(arguments: tuple[Any, ...], counted: Mapping[Window, int], now_us: int) -> tuple[Any, ...]:
-    """The same entry with what the ledger knows, for a hash that lacks it."""
+    """The same entry with what the ledger knows, which no count may be under."""
+    return (*arguments[:3], len(Window), *arguments[4:], *_base(counted, now_us))
+
+
+def _base(counted: Mapping[Window, int], now_us: int) -> list[Any]:
     base: list[Any] = [secrets.randbits(_EPOCH_BITS) + 1, now_us // MICROSECONDS + SKEW_S]
     for window in Window:
         starts_at_us = window_bounds(window, now_us)[0]
         base += (field_of(window, starts_at_us), starts_at_us // MICROSECONDS, counted.get(window, 0))
-    return (*arguments[:3], len(Window), *arguments[4:], *base)
+    return base
+
+
+def _ended(done: "asyncio.Task[Any]", tasks: dict[Any, Any], key: object) -> None:
+    """Forget a task that others waited for; its failure was theirs to see."""
+    tasks.pop(key, None)
+    if not done.cancelled():
+        done.exception()
 
 
 def _uses(template: _Template, answer: Sequence[int]) -> tuple[WindowUse, ...]:

@@ -74,7 +74,7 @@ class Link:
         """
         self._pool = pool
         self._scripts = tuple(scripts)
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._policy = policy
         self.on_change = on_change
         self._connection: AbstractConnection | None = None
@@ -82,6 +82,9 @@ class Link:
         self._lost = asyncio.Event()
         self._lock = asyncio.Lock()
         self._keeping: asyncio.Task[None] | None = None
+        self.generation = 0
+        """Counts the times that Redis has begun to answer."""
+        self._up_since_s = float("inf")
         self._told_us = 0
         self._told_at_s = 0.0
 
@@ -89,6 +92,11 @@ class Link:
     def works(self) -> bool:
         """Whether calls are made; otherwise they fail at once."""
         return self._connection is not None
+
+    @property
+    def up_s(self) -> float:
+        """How long Redis has been answering, seconds."""
+        return max(time.monotonic() - self._up_since_s, 0.0)
 
     def time_us(self) -> int:
         """What the clock of Redis shows at least, microseconds since 1970 UTC."""
@@ -124,7 +132,7 @@ class Link:
             if connection is None:
                 raise Gone
             try:
-                return await self._bounded(connection, command, self._timeout_s)
+                return await self._bounded(connection, command, self.timeout_s)
             except (RedisError, OSError, TimeoutError, ValueError):
                 await self._lose(connection)
                 raise Gone from None
@@ -165,9 +173,9 @@ class Link:
         try:
             async with asyncio.timeout(CONNECT_S):
                 await connection.connect()  # type: ignore[no-untyped-call]
-            seconds, micros = await self._bounded(connection, ("TIME",), self._timeout_s)
+            seconds, micros = await self._bounded(connection, ("TIME",), self.timeout_s)
             for script in self._scripts:
-                await self._bounded(connection, ("SCRIPT", "LOAD", script), self._timeout_s)
+                await self._bounded(connection, ("SCRIPT", "LOAD", script), self.timeout_s)
         except (RedisError, OSError, TimeoutError, ValueError):
             self._breaker = record(self._breaker, permit, Result.FAILURE, self._policy, now_s=time.monotonic())
             await _disconnected(connection)
@@ -178,6 +186,8 @@ class Link:
         self.told_time(int(seconds) * MICROSECONDS + int(micros))
         self._breaker = record(self._breaker, permit, Result.SUCCESS, self._policy, now_s=time.monotonic())
         self._connection = connection
+        self.generation += 1
+        self._up_since_s = time.monotonic()
         self.on_change(True)
 
 

@@ -1,9 +1,10 @@
 """What runs inside Redis, so that several replicas count as one.
 
 The counts of an account in one catalogue are one hash. `e` names its life: it is set with the counts from the ledger,
-and another one means that the hash was lost meanwhile. `t` is the second until which a window may have been used before
-the hash was made; a later window that is missing was used by nobody. `h1795003200` is the hour that began then, and so
-on; `sREPLICA` is the last settlement of a replica.
+and another one means that the hash was lost meanwhile, or that the ledger knew of requests that it did not, so that
+nobody may add those once more. `t` is the second until which a window may have been used before the hash was made; a
+later window that is missing was used by nobody. `h1795003200` is the hour that began then, and so on; `sREPLICA` is the
+last settlement of a replica.
 
 One call takes any number of entries, each for a hash (KEYS) with numbers and names (ARGV):
 
@@ -11,7 +12,7 @@ One call takes any number of entries, each for a hash (KEYS) with numbers and na
     u                                       the same arguments               how far the windows are used
     f n epoch field*n                                                        give back what was counted in a life
     s n epoch replica number (field start_s delta)*n                         add what was granted elsewhere, once
-    r n (field count)*n                                                      raise to what the ledger knows
+    r n epoch t (field start_s count)*n                                      raise to what the ledger knows
 
 `c` and `u` answer code, epoch, uses (n); all others one code. The answer begins with 1 and the time of Redis in
 microseconds, or with 0 and the time when it is past the deadline (ARGV[1], 0 for none), and then nothing was done.
@@ -49,16 +50,22 @@ local function tidy(key, now_s)
     + """)
 end
 
-local function begin(key, first, count)
-  local t = tonumber(redis.call('HGET', key, 't'))
+local function raise(key, first, count)
+  local t, fresh, changed = tonumber(redis.call('HGET', key, 't')), false, false
   if not t then
-    t = tonumber(ARGV[first + 1])
+    t, fresh = tonumber(ARGV[first + 1]), true
     redis.call('HSET', key, 'e', ARGV[first], 't', ARGV[first + 1])
   end
-  for j = 0, count - 1 do
-    local w = first + 2 + 3 * j
-    if tonumber(ARGV[w + 1]) < t then redis.call('HSETNX', key, ARGV[w], ARGV[w + 2]) end
+  for w = first + 2, first + 3 * count - 1, 3 do
+    local field, start, known = ARGV[w], tonumber(ARGV[w + 1]), tonumber(ARGV[w + 2])
+    local used = tonumber(redis.call('HGET', key, field) or '-1')
+    if string.sub(field, 1, 1) == 'm' then redis.call('HSETNX', key, field, known)
+    elseif known > math.max(used, 0) or (used < 0 and start < t) then
+      redis.call('HSET', key, field, known)
+      changed = changed or used >= 0 or start >= t
+    end
   end
+  if changed and not fresh then redis.call('HSET', key, 'e', ARGV[first]) end
   redis.call('EXPIRE', key, """
     + str(KEEP_S)
     + """)
@@ -70,7 +77,7 @@ for i = 1, #KEYS do
     local now_s, nb, w = tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), a + 4
     a = w + 3 * n
     if nb > 0 then
-      begin(key, a, nb)
+      raise(key, a, nb)
       a = a + 2 + 3 * nb
     end
     local names = {'e', 't'}
@@ -127,14 +134,8 @@ for i = 1, #KEYS do
       end
       a = a + 5 + 3 * n
     else
-      if not life then code = 2 end
-      for j = 0, n - 1 do
-        local w = a + 2 + 2 * j
-        if life and tonumber(redis.call('HGET', key, ARGV[w]) or '0') < tonumber(ARGV[w + 1]) then
-          redis.call('HSET', key, ARGV[w], ARGV[w + 1])
-        end
-      end
-      a = a + 2 + 2 * n
+      raise(key, a + 2, n)
+      a = a + 4 + 3 * n
     end
     out[o] = code
     o = o + 1

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
-from firstline.adapters.redis.limiter import LimitWatcher, ReadLedger, RedisLimiter
-from firstline.adapters.redis.link import Link, open_pool
+from firstline.adapters.redis.limiter import CHECK_AFTER_S, LimitWatcher, ReadLedger, RedisLimiter
+from firstline.adapters.redis.link import TIMEOUT_S, Link, open_pool
 from firstline.adapters.redis.news import News, Trip
 from firstline.adapters.redis.replicas import Replicas
 from firstline.adapters.redis.script import HEARTBEAT, LIMITS
@@ -26,6 +26,8 @@ class Shared:
         on_trip: Trip = lambda provider, model, seconds: None,
         on_change: Callable[[bool], None] = lambda works: None,
         on_news: Callable[[str], None] = lambda outcome: None,
+        check_after_s: float = CHECK_AFTER_S,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         """Args:
         url: redis:// or rediss://.
@@ -33,6 +35,8 @@ class Shared:
         on_trip: told when another replica has opened a breaker.
         on_change: told when Redis begins to answer, and when it no longer does.
         on_news: told of every message between replicas.
+        check_after_s: when counts are held against the ledger, seconds after Redis has begun to answer.
+        timeout_s: of a call.
 
         Raises: ValueError when the address cannot be used; the message does not show it.
         """
@@ -41,11 +45,16 @@ class Shared:
         except (ValueError, RedisError):
             raise ValueError("not an address such as redis://127.0.0.1:6379/0") from None
         self._on_change = on_change
-        self._link = Link(pool, (LIMITS, HEARTBEAT), on_change=self._changed)
+        self._link = Link(pool, (LIMITS, HEARTBEAT), timeout_s=timeout_s, on_change=self._changed)
         replica = secrets.token_hex(8)
         self.replicas = Replicas(self._link, replica, least=least_replicas)
         self.limiter = RedisLimiter(
-            self._link, read_ledger, replica=replica, replicas=lambda: self.replicas.count, watcher=watcher
+            self._link,
+            read_ledger,
+            replica=replica,
+            replicas=lambda: self.replicas.count,
+            watcher=watcher,
+            check_after_s=check_after_s,
         )
         database = pool.connection_kwargs.get("db", 0)
         self.news = News(
