@@ -157,9 +157,12 @@ def _head(methods: dict[str, Handler]) -> list[str]:
 
 def _allowed(table: list[RouteSpec], path: str) -> list[str]:
     allowed = set()
+    parts = path.split("/")
     for spec in table:
-        head, _, _ = spec.path.partition("{")
-        if spec.path == path or (head != spec.path and path.startswith(head) and "/" not in path[len(head) :]):
+        known = spec.path.split("/")
+        if len(known) == len(parts) and all(
+            name == part or name.startswith("{") for name, part in zip(known, parts, strict=True)
+        ):
             allowed.add(spec.method)
             if spec.method == "GET":
                 allowed.add("HEAD")
