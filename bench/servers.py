@@ -72,12 +72,14 @@ def firstline(
     fsync_library: Path | None = None,
     more: Mapping[str, str] | None = None,
     module: str = "bench.serve",
+    database_url: str | None = None,
 ) -> Iterator[Firstline]:
     """firstline on a fresh data folder, with everything on and its access log thrown away.
 
     Args:
         more: further variables of its environment.
         module: what is run.
+        database_url: of a PostgreSQL database with its tables; without one, SQLite.
     """
     folder = Path(tempfile.mkdtemp(prefix="firstline-bench-"))
     port = free_port()
@@ -89,11 +91,13 @@ def firstline(
         "FIRSTLINE_PORT": str(port),
         **(more or {}),
     }
+    if database_url is not None:
+        environment["FIRSTLINE_DATABASE_URL"] = database_url
     if fsync_library is not None:
         environment["LD_PRELOAD"] = str(fsync_library)
     try:
         with _ONE_DATABASE:
-            keys = asyncio.run(_keys(folder))
+            keys = asyncio.run(_keys(folder, database_url))
         command = [sys.executable, "-m", module]
         with running(command, port, cores=cores, environment=environment) as server:
             yield Firstline(server, keys[0], keys[1], keys[2:])
@@ -134,11 +138,13 @@ def commit_ms(library: Path | None) -> float:
     return float(done.stdout)
 
 
-async def _keys(folder: Path) -> tuple[str, ...]:
-    accounts, _ = open_accounts(load_settings(env_file=None, data_dir=folder))
+async def _keys(folder: Path, database_url: str | None) -> tuple[str, ...]:
+    accounts, _ = open_accounts(load_settings(env_file=None, data_dir=folder, database_url=database_url))
 
     async def make(email: str, catalogue: Contract, plan: str, kind: KeyKind) -> str:
-        new = await accounts.create_key(email, catalogue=catalogue, plan=plan, name="bench", kind=kind, actor="bench")
+        new = await accounts.create_key(
+            f"{folder.name}-{email}", catalogue=catalogue, plan=plan, name="bench", kind=kind, actor="bench"
+        )
         return new.secret
 
     free = await make("free@example.com", Contract.CLASSIFIER, "free", KeyKind.CLASSIFIER)

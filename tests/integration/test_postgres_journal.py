@@ -252,6 +252,24 @@ def test_a_member_that_is_too_long_for_its_column_fails_alone(database_url: str)
     run(database_url, work, timeout_s=10)
 
 
+def test_a_database_that_does_not_wait_for_its_disk_is_made_to_for_what_we_write(database_url: str) -> None:
+    name = urlsplit(database_url).path[1:]
+    look(database_url, f'ALTER DATABASE "{name}" SET synchronous_commit = off')
+
+    async def work() -> None:
+        store = postgres_store(database_url, connections=2, timeout_s=5, on_foreign_change=lambda: None)
+        journal = PostgresJournal(database_url)
+        await journal.start()
+        await journal.append(Record())
+        assert await journal._connection.fetchval("SHOW synchronous_commit") == "on"  # type: ignore[union-attr]
+        with store.database.connect() as connection:
+            assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+        await journal.close()
+        store.abandon()
+
+    asyncio.run(work())
+
+
 def test_closing_while_the_server_is_gone_ends_in_time(database_url: str) -> None:
     async def work(journal: PostgresJournal, line: Line) -> None:
         await line.close()

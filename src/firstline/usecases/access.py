@@ -79,6 +79,7 @@ class Access:
         self._storage = storage
         self._clock = clock
         self._cache: OrderedDict[str, tuple[int, Caller | Refusal]] = OrderedDict()
+        self._forgotten = 0
 
     async def authenticate(self, key: str | None, *, development: bool) -> Caller | Refusal:
         """Who a key belongs to.
@@ -100,6 +101,7 @@ class Access:
         now_us = self._clock.now_us()
         if cached is not None and cached[0] - CACHE_S * MICROSECONDS <= now_us < cached[0]:
             return cached[1]
+        forgotten = self._forgotten
         found = await self._storage.find_key(key_hash)
         answer: Caller | Refusal
         if found is None:
@@ -108,6 +110,8 @@ class Access:
             answer = Refusal.REVOKED
         else:
             answer = Caller(found[1], found[0])
+        if forgotten != self._forgotten:  # it may have been read before the change
+            return answer
         if len(self._cache) >= MAX_CACHED:
             self._cache.popitem(last=False)
         self._cache[key_hash] = (now_us + CACHE_S * MICROSECONDS, answer)
@@ -115,4 +119,5 @@ class Access:
 
     def forget(self) -> None:
         """Drop everything that is cached: a key, a plan or an account has changed."""
+        self._forgotten += 1
         self._cache.clear()

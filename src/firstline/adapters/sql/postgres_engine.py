@@ -11,6 +11,11 @@ APPLICATION: Final = "firstline"
 POOL_TIMEOUT_S: Final = 5.0
 RECYCLE_S: Final = 1_800
 
+DURABLE: Final = (
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
+"""Said on every connection: what a server-wide `off` would make of our promises is not for speed to decide."""
+
 
 def open_postgres(url: str, *, connections: int = 8, timeout_s: float = 5.0) -> Engine:
     """An engine on a PostgreSQL database.
@@ -34,6 +39,8 @@ def open_postgres(url: str, *, connections: int = 8, timeout_s: float = 5.0) -> 
         connection = psycopg.connect(url, **{name: value for name, value in options.items() if name not in given})
         # A pooler between us and the server may give each transaction another connection.
         connection.prepare_threshold = None
+        connection.execute(DURABLE)
+        connection.commit()
         return connection
 
     return create_engine(

@@ -22,7 +22,7 @@ from typing import Final
 import asyncpg  # type: ignore[import-untyped]
 
 from firstline.adapters.sql.engine import cause_of
-from firstline.adapters.sql.postgres_engine import APPLICATION
+from firstline.adapters.sql.postgres_engine import APPLICATION, DURABLE
 from firstline.adapters.sql.postgres_group import NOW, Group, group_of, is_refused
 from firstline.adapters.sql.storable_text import storable
 from firstline.ports.journal import JournalUnavailable, OutcomeUnknown, Record
@@ -249,14 +249,7 @@ class PostgresJournal:
         while self._connection is None or self._connection.is_closed():
             before, self._trying = self._trying, group
             try:
-                self._connection = await asyncpg.connect(
-                    self._url,
-                    timeout=max(1.0, min(self._timeout_s, 3.0)),
-                    server_settings={
-                        "application_name": f"{APPLICATION} journal",
-                        "plan_cache_mode": "force_generic_plan",
-                    },
-                )
+                self._connection = await self._open()
                 self._pause_s = _FIRST_PAUSE_S
             except (*_LOST, asyncpg.PostgresError) as error:
                 self._cause = cause_of(error)
@@ -268,6 +261,18 @@ class PostgresJournal:
             if all(append.over for append in group):
                 raise _AllOver
         return self._connection
+
+    async def _open(self) -> asyncpg.Connection:
+        timeout_s = max(1.0, min(self._timeout_s, 3.0))
+        # Planning a statement of seven tables takes longer than the generic plan could ever lose.
+        settings = {"application_name": f"{APPLICATION} journal", "plan_cache_mode": "force_generic_plan"}
+        connection = await asyncpg.connect(self._url, timeout=timeout_s, server_settings=settings)
+        try:
+            await connection.execute(DURABLE, timeout=timeout_s)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     def _drop(self, error: BaseException) -> None:
         self._cause = cause_of(error)
