@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 RELOAD_S: Final = 1.0
 PRUNE_S: Final = 3_600.0
+FOLD_S: Final = 2.0
+"""How long a verdict may wait to be seen in the analytics."""
+
 SPEND_S: Final = 1.0
 """How long what providers cost may wait to be stored, where no verdict takes it along."""
 
@@ -99,8 +102,22 @@ async def keep_history(app: "App", kept: "Kept") -> None:
             if not resealed and kept.newest is not None:
                 count = await kept.texts.reseal(kept.newest)
                 resealed = True
-                app.log.info("data_keys_resealed", count=count)
+                if count:
+                    app.log.info("data_keys_resealed", count=count)
             removed = await app.history.expire()
             if removed:
                 app.log.info("history_expired", tickets=removed)
         await asyncio.sleep(PRUNE_S)
+
+
+async def fold_counts(app: "App") -> None:
+    """Add what was decided to the counts, again and again, and delete old ones once an hour."""
+    loop = asyncio.get_running_loop()
+    pruned_s = -PRUNE_S
+    while True:
+        with contextlib.suppress(StorageUnavailable):
+            await app.analytics.fold()
+            if loop.time() - pruned_s >= PRUNE_S:
+                await app.analytics.prune()
+                pruned_s = loop.time()
+        await asyncio.sleep(FOLD_S)

@@ -16,15 +16,18 @@ from firstline.adapters.plan_files import Catalogues, load_catalogues
 from firstline.adapters.rule_files import read_rules
 from firstline.adapters.sealed_answers import SealedAnswers
 from firstline.adapters.shipped_rules import shipped_rules
+from firstline.adapters.sql.analytics_sql import SqlAnalytics
 from firstline.adapters.sql.engine import Database, open_engine
 from firstline.adapters.sql.migrate import migrate
 from firstline.adapters.sql.runners import write_directly
 from firstline.adapters.sql.server_stores import ServerStore, sqlite_store
 from firstline.adapters.sql.sql_storage import SqlStorage
+from firstline.adapters.sql.webhook_erasure import WebhookBodies
 from firstline.adapters.system import SystemClock, SystemIdentities, return_memory
 from firstline.adapters.telemetry import Metrics, fault_fields, open_log
 from firstline.adapters.trainer import ProcessTrainer
 from firstline.background import (
+    fold_counts,
     forget_jobs,
     keep_history,
     keep_versions,
@@ -49,6 +52,7 @@ from firstline.ports.trainer import Trainer
 from firstline.settings import Environment, Settings, SettingsInvalid
 from firstline.usecases.access import ANONYMOUS, DEMO_ACCOUNTS, Access
 from firstline.usecases.accounts import Accounts
+from firstline.usecases.analytics import Analytics
 from firstline.usecases.asking import Asking
 from firstline.usecases.categories import Categories
 from firstline.usecases.erasure import Eraser
@@ -103,6 +107,7 @@ class App:
     queued: Callable[[], int] = field(default=lambda: 0)
     shared: "Shared | None" = None
     hooks: Hooks = field(init=False)
+    analytics: Analytics = field(init=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +194,7 @@ def open_database(settings: Settings) -> Database:
     return database
 
 
-def open_server_store(
-    settings: Settings, *, on_foreign_change: Callable[[], None], alone: bool = True
-) -> ServerStore:
+def open_server_store(settings: Settings, *, on_foreign_change: Callable[[], None], alone: bool = True) -> ServerStore:
     """The database of a server; that in a folder is its own, PostgreSQL's may be shared.
 
     Raises: CannotStart.
@@ -297,6 +300,7 @@ def build(settings: Settings, *, serves: bool = True) -> App:
         await asyncio.to_thread(app.asking.warm)
         background.append(asyncio.create_task(watch_rules(app)))
         background.append(asyncio.create_task(prune(app)))
+        background.append(asyncio.create_task(fold_counts(app)))
         background.append(asyncio.create_task(forget_jobs(app)))
         background.append(asyncio.create_task(keep_history(app, kept)))
         background.append(asyncio.create_task(store_spend(app, store.journal)))
@@ -342,11 +346,12 @@ def build(settings: Settings, *, serves: bool = True) -> App:
             close=close,
         )
         app.hooks = build_webhooks(app, store)
+        app.analytics = Analytics(SqlAnalytics(store.database, store.write), clock)
     except SettingsInvalid as error:
         store.abandon()
         raise CannotStart(str(error)) from None
     app.queued = store.queued
-    app.eraser.erasables.append(app.jobs)
+    app.eraser.erasables += [app.jobs, WebhookBodies(store.write)]
     processes = processes_of(settings)
     worker = None
     if processes:

@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from firstline.adapters.job_files import JobFolder
 from firstline.bootstrap import App
-from firstline.delivery.http import history_schemas, job_schemas, schemas
+from firstline.delivery.http import analytics_schemas, history_schemas, job_schemas, schemas
 from firstline.delivery.http import own_settings_schemas as own_schemas
 from firstline.delivery.http import webhook_schemas as hook_schemas
+from firstline.delivery.http.analytics_v1 import AnalyticsV1
 from firstline.delivery.http.batch_v1 import MAX_BATCH_BYTES, BatchV1
 from firstline.delivery.http.bodies import MAX_BODY_BYTES
 from firstline.delivery.http.callers import Callers
@@ -23,8 +24,8 @@ from firstline.delivery.http.jobs_v1 import MAX_KEYED_UPLOAD_BYTES, JobsV1
 from firstline.delivery.http.own_settings_v1 import OwnSettingsV1
 from firstline.delivery.http.pages import Pages
 from firstline.delivery.http.providers_v1 import ProvidersV1
-from firstline.delivery.http.webhooks_v1 import WebhooksV1
 from firstline.delivery.http.tickets_v1 import TicketsV1
+from firstline.delivery.http.webhooks_v1 import WebhooksV1
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -203,6 +204,11 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
         RouteSpec(
             "GET", "/v1/tickets/{ticket_id}", tickets.ticket, _HISTORY, None, history_schemas.TicketBody,
             errors=_errors(c, 401, 404, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/analytics", AnalyticsV1(app, callers).analytics, _HISTORY, None,
+            analytics_schemas.AnalyticsBody, errors=_errors(c, 401, 403, 422, 429, 503), secured=True,
+            query=analytics_schemas.AnalyticsQuery,
         ),
         RouteSpec(
             "GET", "/v1/retention", tickets.retention, _HISTORY, None, history_schemas.RetentionBody,
