@@ -248,7 +248,10 @@ class Dispatcher:
             raise SealBroken
         context = seal_context(claimed.endpoint.id)
         live = [secret for secret in claimed.endpoint.secrets if secret.until_us is None or now_us < secret.until_us]
-        secrets = [self._sealing.open(secret.sealed, context=context).decode() for secret in live]
+        secrets = [self._sealing.open(live[0].sealed, context=context).decode()]
+        for older in live[1:]:
+            with contextlib.suppress(SealBroken):  # what replaced it signs
+                secrets.append(self._sealing.open(older.sealed, context=context).decode())
         signed = signature_headers(
             secrets, message_id=f"{EVENT}{claimed.event_id}", timestamp_s=now_us // MICROSECONDS, body=body
         )
