@@ -61,11 +61,13 @@ def reading(counted: Mapping[Window, int]) -> Ledger:
 
 
 @asynccontextmanager
-async def opened(server: RedisServer | None, read: Ledger) -> AsyncIterator[Limiter]:
+async def opened(server: RedisServer | None, read: Ledger, *, empty: bool = True) -> AsyncIterator[Limiter]:
+    """A limiter; in Redis the only one, unless it joins others that count there already."""
     if server is None:
         yield MemoryLimiter(read)
         return
-    server.ask("FLUSHALL")
+    if empty:
+        server.ask("FLUSHALL")
     shared = Shared(server.url, read, least_replicas=1, watcher=Unwatched(), timeout_s=1.0)
     await shared.start()
     try:
@@ -246,17 +248,11 @@ def test_nor_does_any_course_over_several_replicas(
     read = only_at_noon(counted)
 
     async def work() -> None:
-        async with opened(redis_of_module, read) as first:
-            others = [
-                Shared(redis_of_module.url, read, least_replicas=1, watcher=Unwatched(), timeout_s=1.0)
-                for _ in range(2)
-            ]
-            for other in others:
-                await other.start()
-            try:
-                await run_course([first, *(other.limiter for other in others)], course, counted)
-            finally:
-                for other in others:
-                    await other.close()
+        async with (
+            opened(redis_of_module, read) as first,
+            opened(redis_of_module, read, empty=False) as second,
+            opened(redis_of_module, read, empty=False) as third,
+        ):
+            await run_course([first, second, third], course, counted)
 
     asyncio.run(work())

@@ -168,6 +168,16 @@ def unanswered(breaker: Breaker) -> int:
     return count
 
 
+def trip_elsewhere(breaker: Breaker, policy: BreakerPolicy, *, now_s: float, for_s: float) -> Breaker:
+    """The state after another replica has opened its breaker for the same model.
+
+    One that is open already stays so until the later of both: what several find out at once is one trip, not several.
+    """
+    if breaker.phase is not Phase.OPEN:
+        return trip(breaker, policy, now_s=now_s, for_s=for_s)
+    return replace(breaker, until_s=max(breaker.until_s, now_s + min(for_s, MAX_RETRY_AFTER_S)))
+
+
 def result_of(kind: FailureKind) -> Result:
     """How a failure counts."""
     return Result.MESSAGE_FAILURE if kind in _ABOUT_THE_MESSAGE else Result.FAILURE

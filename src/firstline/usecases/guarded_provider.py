@@ -16,6 +16,7 @@ from firstline.core.breaker import (
     record,
     result_of,
     trip,
+    trip_elsewhere,
     unanswered,
 )
 from firstline.core.completion import Completion, CompletionInvalid, FailureKind, Outcome, parse_completion
@@ -155,7 +156,7 @@ class GuardedProvider:
 
     def open_for(self, seconds: float) -> None:
         """Open the breaker because another replica has found the provider failing."""
-        self._change(trip(self._breaker, self._policy, now_s=_now_s(), for_s=seconds))
+        self._change(trip_elsewhere(self._breaker, self._policy, now_s=_now_s(), for_s=seconds))
 
     def call(self, permit: Permit, question: Question, settings: CallSettings, *, used: Used) -> "Call":
         """Begin a call."""

@@ -17,6 +17,7 @@ from firstline.core.breaker import (
     record,
     result_of,
     trip,
+    trip_elsewhere,
     unanswered,
 )
 from firstline.core.completion import FailureKind
@@ -120,6 +121,20 @@ def test_wait_between_probes_has_a_bound() -> None:
         breaker = trip(breaker, POLICY, now_s=now_s)
         assert breaker.until_s - now_s <= POLICY.most_open_s
         now_s = breaker.until_s
+
+
+def test_what_several_replicas_find_out_at_once_is_one_trip() -> None:
+    ours = trip(Breaker(), POLICY, now_s=0.0)
+    both = trip_elsewhere(ours, POLICY, now_s=0.5, for_s=1.0)
+    assert (both.trips, both.era, both.until_s) == (1, ours.era, 1.5)
+    assert trip_elsewhere(both, POLICY, now_s=0.6, for_s=0.1).until_s == 1.5
+    assert trip_elsewhere(both, POLICY, now_s=0.0, for_s=1e9).until_s == 3_600.0
+
+
+def test_breaker_that_another_replica_opens_lets_a_probe_through_like_any_other() -> None:
+    breaker = trip_elsewhere(Breaker(), POLICY, now_s=10.0, for_s=2.0)
+    assert admit(breaker, now_s=11.9)[1] is None
+    assert admit(breaker, now_s=12.0)[1] is not None
 
 
 def test_what_the_upstream_asks_for_is_kept_to_within_an_hour() -> None:
