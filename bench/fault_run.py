@@ -35,6 +35,7 @@ _QUIET_S: Final = 0.4
 
 _STATE: Final = re.compile(rf'^circuit_breaker_state{{[^}}]*provider="{PRIMARY}"}} (\S+)', re.MULTILINE)
 _FAILURES: Final = re.compile(rf'^provider_failures_total{{[^}}]*provider="{PRIMARY}"}} (\S+)', re.MULTILINE)
+_CLOSED: Final = 0
 _OPEN: Final = 2
 
 
@@ -98,9 +99,9 @@ class _Watch:
         ]
         return sum(later - earlier > _QUIET_S for earlier, later in pairwise([since_s, *rose]))
 
-    def is_open(self, at_s: float) -> bool:
+    def state(self, at_s: float) -> int:
         states = [state for at, state, _ in self.shown if at <= at_s]
-        return bool(states) and states[-1] == _OPEN
+        return states[-1] if states else _CLOSED
 
 
 def measure(port: int, keys: Sequence[str], fake: Fake, fault: Fault, warm_s: float, fault_s: float, seed: int) -> Seen:
@@ -173,11 +174,11 @@ async def _ask_fallback_alone(client: httpx2.AsyncClient, port: int, key: str) -
 
 
 def _interval_s(watch: _Watch, fault: Fault, opened_at_s: float | None, ended_s: float) -> float:
-    policy = BreakerPolicy()
-    if opened_at_s is None or not watch.is_open(ended_s):
+    policy, state = BreakerPolicy(), watch.state(ended_s)
+    if opened_at_s is None or state == _CLOSED:
         return policy.open_s
-    by_policy = min(policy.open_s * 2.0 ** watch.failed_probes(opened_at_s, ended_s), policy.most_open_s)
-    return max(by_policy, fault.retry_after_s)
+    failed = watch.failed_probes(opened_at_s, ended_s) + (state != _OPEN)  # the one under way will have failed, too
+    return max(min(policy.open_s * 2.0**failed, policy.most_open_s), fault.retry_after_s)
 
 
 async def _recovery_s(loop: OpenLoop, ended_s: float, patience_s: float) -> float | None:

@@ -23,6 +23,9 @@ PLAIN_S: Final = 8.0
 RECOVERY_GRACE_S: Final = 0.5
 """The next request must come, be sent as a probe and be answered."""
 
+HUNG_PROBE_S: Final = 1.0
+"""A probe that hangs when the fault ends is given up first, half a second later or more."""
+
 _LEAST_OPEN: Final = 20
 _DRAWS: Final = 200
 _ENVIRONMENT: Final = {"FIRSTLINE_AI_MODE": "always", "AI_TIMEOUT_SECONDS": f"{DEADLINE_S:g}"}
@@ -103,9 +106,8 @@ class _Row:
             missed += self.later.missed(HANG_MS, f"p99 after the first {FIRST_CALLS}")
         if self.open is not None:
             missed += self.open.missed(OPEN_MS, "p99 once open")
-        if self.fault.kind is not Kind.HEALTHY and (
-            seen.recovery_s is None or seen.recovery_s > seen.interval_s + RECOVERY_GRACE_S
-        ):
+        patience_s = seen.interval_s + RECOVERY_GRACE_S + (HUNG_PROBE_S if self.fault.kind is Kind.HANG else 0.0)
+        if self.fault.kind is not Kind.HEALTHY and (seen.recovery_s is None or seen.recovery_s > patience_s):
             missed.append("recovery")
         return missed
 
@@ -168,7 +170,8 @@ def _print(
     console.print(
         f"Goals: all valid, and in time, within {DEADLINE_S + GRACE_S:g} s; p99 +{ERROR_MS:g} ms under errors, "
         f"+{HANG_MS:g} ms under hangs after the first {FIRST_CALLS}, +{OPEN_MS:g} ms once open; the primary answers "
-        f"again within one probe interval (and {RECOVERY_GRACE_S:g} s).\nby one: answered by a provider; calls: that "
+        f"again within one probe interval (and {RECOVERY_GRACE_S:g} s, after hangs {HUNG_PROBE_S:g} s more).\n"
+        "by one: answered by a provider; calls: that "
         "reached the primary, or were tried where none can."
     )
     for row in rows:
