@@ -21,7 +21,7 @@ from firstline.usecases import history as history_module
 
 CLASSIFY, DECISION, TICKETS, ERASURES = "/api/v1/classify", "/v1/decision", "/v1/tickets", "/v1/erasures"
 NEEDLE = "Flugente quasselt"
-SECRET, OTHER_SECRET = "a-first-" + "secret " * 3, "a-second-" + "secret " * 3
+SECRET, OTHER_SECRET = "-".join(["first", "secret"] * 3), "-".join(["second", "secret"] * 3)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stores import ACCOUNT, KINDS, NOW_US, account, entry, idempotency, ticket, verdict
@@ -91,7 +92,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     return running
 
 
-async def put(stores: Stores, number: int, *, account_id: str = ACCOUNT, revisions: int = 1, **fields: object) -> None:
+async def put(stores: Stores, number: int, *, account_id: str = ACCOUNT, revisions: int = 1, **fields: Any) -> None:
     """A ticket with its verdicts; fields go where they belong."""
     row = ticket(number, account_id=account_id)
     verdicts = []
@@ -174,7 +175,7 @@ def test_what_comes_in_between_two_pages_changes_neither(run: Run) -> None:
     ],
     ids=str,
 )
-def test_a_filter_finds_what_it_names_and_nothing_else(run: Run, filters: Filters, fields: dict[str, object]) -> None:
+def test_a_filter_finds_what_it_names_and_nothing_else(run: Run, filters: Filters, fields: dict[str, Any]) -> None:
     async def work(stores: Stores) -> None:
         for number in range(1, 10):
             await put(stores, number, text="something else, 100 percent")
@@ -298,8 +299,8 @@ def test_retention_is_set_changed_and_given_up(run: Run) -> None:
     run(work)
 
 
-def receipt(number: int, **fields: object) -> Erasure:
-    return Erasure(f"{number:032x}", ACCOUNT, Scope.CUSTOMER, NOW_US, "c-1", **fields)  # type: ignore[arg-type]
+def receipt(number: int, **fields: Any) -> Erasure:
+    return Erasure(f"{number:032x}", ACCOUNT, Scope.CUSTOMER, NOW_US, "c-1", **fields)
 
 
 def test_a_receipt_adds_up_and_forgets_whom_it_was_about(run: Run) -> None:
