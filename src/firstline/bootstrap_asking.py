@@ -132,6 +132,7 @@ def build_asking(
         completions=Completions(most=settings.ai_cache_entries, seconds=settings.ai_cache_seconds),
         watcher=watcher,
         late_s=settings.ai_late_seconds,
+        most_at_once=settings.ai_max_concurrent,
         redacts=settings.ai_redaction,
     )
     return asking, spending

@@ -24,7 +24,9 @@ _GRAM: Final = SHORTEST_RUN - _TOLD_STEP * _TEXT_STEP
 _PLACES: Final = 8
 """Kept of one such stretch, so that instructions that repeat themselves cost no more than others."""
 
-_KEPT: Final = 64
+_KEPT: Final = 256
+"""Instructions whose index is kept, about 50 kB each at most."""
+
 _MIRROR: Final = bytes((-distance) % 26 for distance in range(256))
 """Distances under an alphabet from z to a; backwards, those of mirrored text."""
 

@@ -152,6 +152,8 @@ def check_ask_policy(policy: AskPolicy, *, offered: Mapping[str, Collection[str]
     if not MIN_TIMEOUT_S <= policy.timeout_s <= within.timeout_s:
         problem = f"must be between {MIN_TIMEOUT_S:g} and {within.timeout_s:g}, the longest that this server waits"
         raise AskPolicyInvalid("timeout_seconds", problem)
+    if policy.max_tokens > within.max_tokens:
+        raise AskPolicyInvalid("max_tokens", f"must be at most {within.max_tokens}, what this server allows")
     for field in ("daily_budget_usd", "monthly_budget_usd"):
         budget, most = getattr(policy, field), getattr(within, field)
         if most is not None and (budget is None or budget > most):

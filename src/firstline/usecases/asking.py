@@ -7,7 +7,7 @@ waits until the deadline and no longer; what is under way then goes on, and its 
 
 import asyncio
 import hashlib
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -33,6 +33,12 @@ from firstline.ports.provider import Provider, ProviderFailed, Question, Tokens
 from firstline.usecases.completions import Completions, Flight
 from firstline.usecases.guarded_provider import Call, CallSettings, GuardedProvider, Watcher
 from firstline.usecases.spending import Spending
+
+SHARE_OF_ONE: Final = 0.75
+"""Of all calls that may run at once, those of one account: its slow ones must leave room for others."""
+
+MAX_PROMPTS: Final = 1_024
+"""Instructions and schemas kept; they are the same for all messages of an account."""
 
 TYPICAL_OUTPUT_TOKENS: Final = 120
 """Of an answer, for what a call will cost about."""
@@ -83,11 +89,13 @@ class Asking:
         completions: Completions,
         watcher: Watcher,
         late_s: float,
+        most_at_once: int = 64,
         redacts: bool = True,
     ) -> None:
         """Args:
         providers: in the server's order; the first of each name is that provider's default model.
         late_s: how long after the deadline an answer is still waited for.
+        most_at_once: questions of all accounts that are meant to be under way at once.
         redacts: whether personal data is masked before it leaves.
         """
         self._providers = tuple(providers)
@@ -97,6 +105,9 @@ class Asking:
         self._late_s = late_s
         self._redacts = redacts
         self._extra = CallBudget()
+        self._most_of_one = max(int(most_at_once * SHARE_OF_ONE), 1)
+        self._flying: Counter[str] = Counter()
+        self._prompts: OrderedDict[tuple[str, tuple[str, ...]], tuple[str, Mapping[str, object]]] = OrderedDict()
         self._closed = False
 
     @property
@@ -160,12 +171,8 @@ class Asking:
     async def _opinion(self, inquiry: Inquiry, deadline_s: float) -> Opinion:
         loop = asyncio.get_running_loop()
         redactor = Redactor(allowed=_allow_list(inquiry.asking.allowed)) if self._redacts else None
-        told = instructions(inquiry.taxonomy, inquiry.categories)
-        question = Question(
-            told,
-            document(inquiry.message, mask=redactor.mask if redactor else str),
-            _schema(tuple(category.name for category in inquiry.taxonomy)),
-        )
+        told, schema = self._prompt(inquiry)
+        question = Question(told, document(inquiry.message, mask=redactor.mask if redactor else str), schema)
         key = self._key(inquiry, question)
         found = self._completions.find(key)
         if found is not None:
@@ -181,12 +188,33 @@ class Asking:
         flight.add_done_callback(lambda done: _hand_on(done, late, redactor))
         return Opinion(Asked(Outcome.TIMEOUT), late)
 
+    def _prompt(self, inquiry: Inquiry) -> tuple[str, Mapping[str, object]]:
+        """Instructions and schema: the same object for all messages under the same categories."""
+        names = tuple(category.name for category in inquiry.taxonomy)
+        key = (inquiry.categories_version if inquiry.categories is not None else "", names)
+        found = self._prompts.get(key)
+        if found is None:
+            found = self._prompts[key] = (instructions(inquiry.taxonomy, inquiry.categories), answer_schema(names))
+            if len(self._prompts) > MAX_PROMPTS:
+                self._prompts.popitem(last=False)
+        self._prompts.move_to_end(key)
+        return found
+
     async def _ask(self, inquiry: Inquiry, question: Question, flight: Flight) -> Asked:
-        candidates = self._in_order(inquiry.asking)
-        first = self._estimate(candidates[0], question) if candidates else 0
-        if not await self._spending.allows(inquiry.account_id, inquiry.asking, estimate_micros=first):
-            return Asked(Outcome.BUDGET)
-        return await _Race(self, inquiry, question, flight, candidates).run()
+        account_id = inquiry.account_id
+        if self._flying[account_id] >= self._most_of_one:
+            return Asked(Outcome.UNAVAILABLE)
+        self._flying[account_id] += 1
+        try:
+            candidates = self._in_order(inquiry.asking)
+            first = self._estimate(candidates[0], question) if candidates else 0
+            if not await self._spending.allows(account_id, inquiry.asking, estimate_micros=first):
+                return Asked(Outcome.BUDGET)
+            return await _Race(self, inquiry, question, flight, candidates).run()
+        finally:
+            self._flying[account_id] -= 1
+            if not self._flying[account_id]:
+                del self._flying[account_id]
 
     def _estimate(self, provider: GuardedProvider, question: Question) -> int:
         """What a call will cost about, in millionths of a US dollar."""
@@ -368,11 +396,6 @@ class _Race:
 @lru_cache(maxsize=1_024)
 def _allow_list(entries: tuple[str, ...]) -> AllowList:
     return AllowList(entries)
-
-
-@lru_cache(maxsize=256)
-def _schema(names: tuple[str, ...]) -> Mapping[str, object]:
-    return answer_schema(names)
 
 
 def _restored(asked: Asked, redactor: Redactor | None) -> Asked:

@@ -258,13 +258,14 @@ def matching_version(version: str, expected: Collection[str] | None) -> str | No
 
 
 def _with_asking(found: InForce, row: AskPolicyRow) -> InForce:
-    """The account's own policy; the server's timeout and budgets, which may have shrunk since, still bound it."""
+    """The account's own policy; the server's bounds, which may have shrunk since, still hold."""
     asking = found.asking
     if row.version != DEFAULT_VERSION:
         own = asking_from_data(orjson.loads(row.body))
         asking = replace(
             own,
             timeout_s=min(own.timeout_s, asking.timeout_s),
+            max_tokens=min(own.max_tokens, asking.max_tokens),
             daily_budget_usd=_lower(own.daily_budget_usd, asking.daily_budget_usd),
             monthly_budget_usd=_lower(own.monthly_budget_usd, asking.monthly_budget_usd),
         )

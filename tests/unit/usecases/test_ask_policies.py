@@ -66,9 +66,9 @@ Play = Callable[[Callable[[World], Awaitable[None]]], None]
 def test_an_own_policy_holds_whole_and_the_defaults_follow_the_server(play: Play) -> None:
     async def scenario(world: World) -> None:
         await world.policies.put(ME, OWN, expected=None)
-        world.restart(AskPolicy(threshold=0.5, max_tokens=100))
+        world.restart(AskPolicy(threshold=0.5, max_tokens=900))
         assert (await world.policies.get(ME)).asking == OWN
-        assert (await world.policies.get(OTHER)).asking == AskPolicy(threshold=0.5, max_tokens=100)
+        assert (await world.policies.get(OTHER)).asking == AskPolicy(threshold=0.5, max_tokens=900)
         await world.policies.put(ME, None, expected=None)
         world.restart(AskPolicy(threshold=0.6))
         found = await world.policies.get(ME)

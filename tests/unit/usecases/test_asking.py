@@ -415,6 +415,21 @@ def test_provider_whose_slots_are_taken_is_passed_over() -> None:
     assert run(scenario()) == ["gemini", "gemini", "openai", "openai", None]
 
 
+def test_one_account_leaves_room_for_others() -> None:
+    async def scenario() -> tuple[int, str | None]:
+        gemini = ScriptedProvider("gemini", Step(1.0))
+        world = World(gemini)
+        many = [asyncio.create_task(world.ask(account="greedy")) for _ in range(100)]
+        await after(0.1)
+        other = await world.ask(account="modest")
+        found = await asyncio.gather(*many)
+        return sum(one.asked.outcome is Outcome.ANSWERED for one in found), other.asked.provider
+
+    answered, other = run(scenario())
+    assert answered == 48
+    assert other == "gemini"
+
+
 def test_same_message_of_one_account_is_answered_from_the_cache() -> None:
     async def scenario() -> tuple[int, int, int]:
         gemini = ScriptedProvider("gemini")
