@@ -122,7 +122,7 @@ class Events:
                 if kind.value in kinds:
                     data = _ticket_data(ticket_id, external_id, verdict, revision=1)
                     found.append(self._event(account_id, kind, data))
-        return found
+        return _ascending(found)
 
     def of_revision(
         self, kinds: frozenset[str], account_id: str, ticket_id: str, before: Verdict, after: Verdict, *, revision: int
@@ -174,6 +174,12 @@ class Events:
     def _event(self, account_id: str, kind: EventKind, data: Mapping[str, Any]) -> OutboxEvent:
         payload = orjson.dumps(data).decode()
         return OutboxEvent(self._identities.new_id(), account_id, kind.value, payload, self._clock.now_us())
+
+
+def _ascending(events: Sequence[OutboxEvent]) -> list[OutboxEvent]:
+    """The events with their ids in order: those of one millisecond have none by themselves."""
+    ids = sorted(event.id for event in events)
+    return [event._replace(id=event_id) for event, event_id in zip(events, ids, strict=True)]
 
 
 def _ticket_data(ticket_id: str, external_id: str | None, verdict: Verdict, *, revision: int) -> dict[str, Any]:
