@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
@@ -36,6 +37,9 @@ def open_pool(url: str) -> ConnectionPool:
 
     Raises: ValueError when the address cannot be used.
     """
+    database = urlsplit(url).path.removeprefix("/")
+    if database and not database.isdecimal():
+        raise ValueError("a database is named by its number")
     return ConnectionPool.from_url(
         url,
         protocol=2,
