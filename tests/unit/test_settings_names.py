@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from firstline.core.backoff import RETRY_DELAYS_S
 from firstline.settings import Environment, Settings, SettingsInvalid, load_settings, variable_names
 
 PUBLISHED = {
@@ -47,6 +48,7 @@ def test_every_field_can_be_set_by_its_documented_name(monkeypatch: pytest.Monke
         "history_text": "false",
         "log_level": "debug",
         "trusted_proxies": "10.0.0.0/8, ::1",
+        "webhook_retry_seconds": "1, 2.5",
         "database_url": "postgresql://localhost/firstline",
         "database_connections": "2",
         "redis_url": "rediss://localhost:6380/1",
@@ -175,3 +177,17 @@ def test_a_secret_never_shows(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load().port = 1
+
+
+@pytest.mark.parametrize("text", ["", "5", "1, 2.5,86400"])
+def test_waits_between_attempts_are_numbers_with_commas(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIRSTLINE_WEBHOOK_RETRY_SECONDS", text)
+    delays_s = load_settings(env_file=None).webhook_delays_s
+    assert delays_s == (tuple(float(part) for part in text.split(",")) if text else RETRY_DELAYS_S)
+
+
+@pytest.mark.parametrize("text", ["soon", "5,", "0", "-1", "86401", "nan", "inf", ",".join(["1"] * 21)])
+def test_waits_that_cannot_be_stop_the_start(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIRSTLINE_WEBHOOK_RETRY_SECONDS", text)
+    with pytest.raises(SettingsInvalid, match="FIRSTLINE_WEBHOOK_RETRY_SECONDS: must be at most 20 numbers"):
+        load_settings(env_file=None)

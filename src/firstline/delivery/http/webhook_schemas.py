@@ -53,7 +53,9 @@ class DeliveriesQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     state: Literal["pending", "delivered", "dead"] | None = None
-    cursor: str | None = Field(default=None, max_length=100, description="`next_cursor` of the page before.")
+    cursor: str | None = Field(
+        default=None, pattern="^evt_[0-9a-f]{32}$", description="`next_cursor` of the page before."
+    )
     limit: int = Field(default=50, ge=1, le=MAX_PAGE)
 
 

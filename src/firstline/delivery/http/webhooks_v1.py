@@ -118,11 +118,7 @@ class WebhooksV1:
         """The delivery log, newest first."""
         caller = await self._caller(request)
         given = asked(DeliveriesQuery, request)
-        before = None
-        if given.cursor is not None:
-            before = bare(given.cursor, prefix=EVENT)
-            if before is None:
-                raise invalid("cursor", "cursor: must be next_cursor of the page before.")
+        before = bare(given.cursor, prefix=EVENT) if given.cursor is not None else None
         found = await self._outcome(
             self._endpoints.deliveries(
                 caller,
