@@ -28,7 +28,7 @@ CHUNK_CHARACTERS: Final = 1_000_000
 DAY_SHARE: Final = 10
 """A chunk is at most this part of what a plan allows in a day, since a quota may be overrun by a chunk."""
 
-PART_ROWS: Final = 64
+PART_ROWS: Final = 32
 PART_CHARACTERS: Final = 100_000
 """The verdicts of a chunk are stored in parts, so that nobody's commit waits for all of them."""
 

@@ -107,6 +107,7 @@ class JobWorker:
         self._extending: asyncio.Task[None] | None = None
         self._held: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
+        self._storing = asyncio.Lock()
         self._wake = asyncio.Event()
         self._closing = False
 
@@ -247,7 +248,9 @@ class JobWorker:
             if tickets:
                 pairs = zip(tickets, verdicts, strict=True)
                 counts = tuple(counted(ticket, verdict, timed=False) for ticket, verdict in pairs)
-                await self._journal.append(Record(tickets=tuple(tickets), verdicts=tuple(verdicts), rollups=counts))
+                record = Record(tickets=tuple(tickets), verdicts=tuple(verdicts), rollups=counts)
+                async with self._storing:  # one at a time, so that whoever waits for an answer waits for one part
+                    await self._journal.append(record)
 
     async def _missing(
         self, tickets: Sequence[TicketRow], verdicts: Sequence[VerdictRow]

@@ -1,5 +1,6 @@
 """What a server opens to store in, behind one handle; here on SQLite, in `postgres_store` on PostgreSQL."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from firstline.adapters.sql.runners import Writes
 from firstline.adapters.sql.sql_storage import SqlStorage
 from firstline.adapters.sql.sqlite_writer import SqliteWriter
 from firstline.adapters.sql.store_probe import StoreProbe, write_a_page
+from firstline.adapters.sql.wal_checkpoints import WalCheckpoints
 from firstline.ports.journal import Journal
 from firstline.ports.storage import StorageUnavailable
 
@@ -57,15 +59,18 @@ def sqlite_store(path: Path, *, on_foreign_change: Callable[[], None], release: 
         raise
     writer = SqliteWriter(database, on_foreign_change=on_foreign_change)
     storage = SqlStorage(database, writer.run)
+    checkpoints = WalCheckpoints(path)
 
     async def start() -> None:
         writer.start()
+        checkpoints.start()
 
     def abandon() -> None:
         database.dispose()
         release()
 
     async def close() -> None:
+        await asyncio.to_thread(checkpoints.close)
         await writer.close()
         abandon()
 
