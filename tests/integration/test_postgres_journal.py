@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from firstline.adapters.sql.postgres_engine import open_postgres
 from firstline.adapters.sql.postgres_journal import PostgresJournal
 from firstline.adapters.sql.postgres_store import postgres_store
+from firstline.adapters.sql.runners import read_in_threads, write_directly
 from firstline.adapters.sql.server_stores import ServerStore
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
@@ -364,23 +366,51 @@ def test_checks_and_writes_of_many_at_once_are_as_if_one_came_after_the_other(da
     asyncio.run(work())
 
 
-def test_a_read_that_hangs_is_cut_in_time(database_url: str) -> None:
-    from firstline.adapters.sql.postgres_engine import open_postgres
-    from firstline.adapters.sql.runners import read_in_threads
-
+@pytest.mark.parametrize("pooled", [True, False])
+def test_a_read_of_a_server_that_hangs_fails_in_time_and_the_next_one_works(database_url: str, pooled: bool) -> None:
     async def work() -> None:
         line = Line(database_url)
         await line.open()
         engine = open_postgres(line.url, connections=2, timeout_s=1)
         read = read_in_threads(engine, timeout_s=0.5)
-        assert await read(lambda c: c.exec_driver_sql("SELECT 1").scalar()) == 1
-        with pytest.raises(StorageUnavailable):
-            await read(lambda c: c.exec_driver_sql("SELECT pg_sleep(60)").scalar())
+        if pooled:
+            assert await read(lambda c: c.exec_driver_sql("SELECT 1").scalar()) == 1
         line.freeze(True)
+        began = asyncio.get_running_loop().time()
         with pytest.raises(StorageUnavailable):
             await read(lambda c: c.exec_driver_sql("SELECT 1").scalar())
+        assert asyncio.get_running_loop().time() - began < 0.5 + SLACK_S
         line.freeze(False)
+        assert await read_in_threads(engine)(lambda c: c.exec_driver_sql("SELECT 1").scalar()) == 1
         engine.dispose()
         await line.close()
+
+    asyncio.run(work())
+
+
+def test_a_read_that_takes_too_long_is_cut_and_the_next_one_works(database_url: str) -> None:
+    async def work() -> None:
+        engine = open_postgres(database_url, connections=1)
+        with pytest.raises(StorageUnavailable):
+            await read_in_threads(engine, timeout_s=0.2)(lambda c: c.exec_driver_sql("SELECT pg_sleep(60)").scalar())
+        assert await read_in_threads(engine)(lambda c: c.exec_driver_sql("SELECT 1").scalar()) == 1
+        engine.dispose()
+
+    asyncio.run(work())
+
+
+def test_connections_that_were_ended_in_the_pool_are_replaced_without_an_error(database_url: str) -> None:
+    async def work() -> None:
+        engine = open_postgres(database_url, connections=4)
+        read, write = read_in_threads(engine), write_directly(engine)
+        for run in (read, write):
+            await asyncio.gather(*(run(lambda c: c.exec_driver_sql("SELECT pg_sleep(0.05)")) for _ in range(4)))
+            look(
+                database_url,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            )
+            assert await run(lambda c: c.exec_driver_sql("SELECT 1").scalar()) == 1
+        engine.dispose()
 
     asyncio.run(work())

@@ -60,6 +60,10 @@ def storage_errors() -> Iterator[None]:
         raise StorageUnavailable("all connections to the database are in use") from None
     except sqlite3.Error as error:
         raise StorageUnavailable(cause_of(error)) from None
+    except Exception as error:
+        if type(error).__module__.startswith("psycopg"):  # from below SQLAlchemy, which wraps the others
+            raise StorageUnavailable(cause_of(error)) from None
+        raise
 
 
 _SQLITE: Final = {

@@ -51,7 +51,6 @@ def open_postgres(url: str, *, connections: int = 8, timeout_s: float = 5.0) -> 
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
         pool_recycle=RECYCLE_S,
-        pool_pre_ping=True,
     )
 
 

@@ -10,16 +10,26 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
 
 from firstline.adapters.sql.engine import storage_errors
 from firstline.ports.storage import StorageUnavailable
 
-READ_TIMEOUT_S: Final = 30.0
+TIMEOUT_S: Final = 30.0
+SHORT_S: Final = 5.0
+"""For what finds its rows by an index."""
+
+LAST_WORDS_S: Final = 1.0
+"""How long a thread has to end after its connection was cut."""
+
+THREADS: Final = 32
 ATTEMPTS: Final = 12
 _IN_THE_WAY: Final = frozenset({"40001", "40P01"})
 
@@ -42,7 +52,7 @@ class Writes(Protocol):
         ...
 
 
-def read_in_threads(engine: Engine, *, timeout_s: float = READ_TIMEOUT_S) -> Reads:
+def read_in_threads(engine: Engine, *, timeout_s: float = TIMEOUT_S) -> Reads:
     """Reads on the engine's pool; on PostgreSQL a connection that does not answer in time is cut."""
 
     # One snapshot for all statements of a task, as SQLite has it.
@@ -50,15 +60,15 @@ def read_in_threads(engine: Engine, *, timeout_s: float = READ_TIMEOUT_S) -> Rea
 
     async def read(task: Callable[[Connection], _Result], /) -> _Result:
         def work(watch: _Watch) -> _Result:
-            with storage_errors(), engine.connect().execution_options(**options) as connection, watch(connection):
-                return task(connection)
+            with storage_errors(), watch.connected(engine) as connection:
+                return task(connection.execution_options(**options))
 
         return await _in_thread(work, timeout_s)
 
     return read
 
 
-def write_directly(engine: Engine, *, timeout_s: float = READ_TIMEOUT_S) -> Writes:
+def write_directly(engine: Engine, *, timeout_s: float = TIMEOUT_S) -> Writes:
     """Write transactions of their own: from a process that is not the server, and on PostgreSQL from any."""
     if engine.dialect.name == "postgresql":
         options: dict[str, Any] = {"isolation_level": "SERIALIZABLE"}
@@ -68,8 +78,10 @@ def write_directly(engine: Engine, *, timeout_s: float = READ_TIMEOUT_S) -> Writ
     async def write(task: Callable[[Connection], _Result], /) -> _Result:
         def once(watch: _Watch) -> _Result:
             try:
-                with engine.connect().execution_options(**options) as connection, watch(connection), connection.begin():
-                    return task(connection)
+                with watch.connected(engine) as connection:
+                    connection = connection.execution_options(**options)
+                    with connection.begin():
+                        return task(connection)
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) in _IN_THE_WAY:
                     raise _InTheWay from None
@@ -99,28 +111,40 @@ class _Watch:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._connection: Any = None
-        self.over = False
+        self._raw: Any = None
+        self._over = False
 
-    def __call__(self, connection: Connection) -> "_Watch":
-        with self._lock:
-            if self.over:
-                raise StorageUnavailable("the database took too long")
-            self._connection = connection.connection.driver_connection
-        return self
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._connection = None
+    @contextmanager
+    def connected(self, engine: Engine) -> Iterator[Connection]:
+        """A connection that answers, watched from its first word on."""
+        for attempts_left in range(engine.pool.size() if isinstance(engine.pool, QueuePool) else 0, -1, -1):
+            with engine.connect() as connection:
+                raw: Any = connection.connection.driver_connection
+                with self._lock:
+                    if self._over:
+                        raise StorageUnavailable("the database took too long")
+                    self._raw = raw
+                try:
+                    if engine.dialect.name == "postgresql":
+                        try:
+                            engine.dialect.do_ping(raw)
+                        except engine.dialect.loaded_dbapi.Error:
+                            # The server has ended it while it lay in the pool, and maybe all others.
+                            connection.invalidate()
+                            if not attempts_left or self._over:
+                                raise
+                            continue
+                    yield connection
+                    return
+                finally:
+                    with self._lock:
+                        self._raw = None
 
     def cut(self) -> None:
         """Shut the connection's socket; whoever waits on it gets an error at once."""
         with self._lock:
-            self.over = True
-            fileno = getattr(self._connection, "fileno", None)
+            self._over = True
+            fileno = getattr(self._raw, "fileno", None)
             if fileno is None:  # SQLite, or no connection yet
                 return
             try:
@@ -133,10 +157,19 @@ class _Watch:
                 return
 
 
+_threads: Final = ThreadPoolExecutor(THREADS, thread_name_prefix="database")
+"""Of their own: while a database hangs, nothing else has to wait for a thread."""
+
+
 async def _in_thread(work: Callable[[_Watch], _Result], timeout_s: float) -> _Result:
     watch = _Watch()
-    handle = asyncio.get_running_loop().call_later(timeout_s, watch.cut)
-    try:
-        return await asyncio.to_thread(work, watch)
-    finally:
-        handle.cancel()
+    future = asyncio.get_running_loop().run_in_executor(_threads, work, watch)
+    await asyncio.wait({future}, timeout=timeout_s)
+    if not future.done():
+        watch.cut()
+        await asyncio.wait({future}, timeout=LAST_WORDS_S)
+    if not future.done():
+        future.add_done_callback(lambda late: late.cancelled() or late.exception())
+        future.cancel()
+        raise StorageUnavailable("the database took too long")
+    return future.result()

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from firstline.adapters.sql import own_settings
-from firstline.adapters.sql.runners import Writes, read_in_threads
+from firstline.adapters.sql.runners import SHORT_S, Writes, read_in_threads
 from firstline.adapters.sql.tables import (
     account_asking,
     account_categories,
@@ -48,7 +48,7 @@ class SqlStorage:
     """Implements `ports.storage.Storage`; reads on a pool of connections, writes where it is told to."""
 
     def __init__(self, engine: Engine, write: Writes) -> None:
-        self._read = read_in_threads(engine)
+        self._read = read_in_threads(engine, timeout_s=SHORT_S)
         self._write = write
 
     async def find_key(self, key_hash: str) -> tuple[ApiKey, Account] | None:
