@@ -63,7 +63,8 @@ class Eraser:
         Raises: StorageUnavailable.
         """
         now_us = self._accounts.clock.now_us()
-        erasure = Erasure(self._identities.new_id(), caller.account.id, scope, now_us, subject)
+        nothing = {"tickets": 0, "verdicts": 0}
+        erasure = Erasure(self._identities.new_id(), caller.account.id, scope, now_us, subject, nothing)
         audit = self._accounts.entry(
             caller.actor,
             "erasure.create",
