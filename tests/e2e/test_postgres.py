@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from served import Load, NotStarted, Served, command_line, exchange, serve, until
 
-from services import look
+from services import OwnPostgres, look
 
 pytestmark = pytest.mark.service
 KILLS = 4
@@ -214,3 +214,51 @@ def test_many_registrations_at_once_on_two_servers_all_succeed(start: Start, dat
         thread.join()
     assert statuses == [201] * 16
     assert look(database_url, "SELECT count(*) FROM api_keys") == [(16,)]
+
+
+def ask_until_gone(server: Served, key: str, stop: threading.Event, stored: set[str], refused: list[int]) -> None:
+    """Ask for verdicts one after the other; note the ids of those that were given."""
+    with closing(http.client.HTTPConnection(server.host, server.port, timeout=30)) as connection:
+        while not stop.is_set():
+            answer = exchange(connection, "POST", "/api/v1/classify", {"ticket": "VPN not working"}, key=key)
+            if answer.status == 200:
+                stored.add(answer.data["id"].removeprefix("tkt_"))
+            else:
+                refused.append(answer.status)
+
+
+@pytest.mark.parametrize("kind", ["stopped", "killed"])
+def test_a_database_that_goes_away_and_comes_back_has_everything_that_was_answered(
+    kind: str, own_postgres: OwnPostgres, tmp_path: Path
+) -> None:
+    key = create_key(own_postgres.url, tmp_path)["key"]
+    stored: set[str] = set()
+    refused: list[int] = []
+    stop = threading.Event()
+    with serve(tmp_path / "data", **{URL: own_postgres.url, "FIRSTLINE_DATABASE_TIMEOUT_SECONDS": "0.5"}) as server:
+        callers = [threading.Thread(target=ask_until_gone, args=(server, key, stop, stored, refused)) for _ in range(6)]
+        for caller in callers:
+            caller.start()
+        for _ in range(2):
+            enough = len(stored) + 50
+            assert until(lambda enough=enough: len(stored) >= enough, within_s=30)  # type: ignore[misc]
+            (own_postgres.stop if kind == "stopped" else own_postgres.kill)()
+            before = len(refused)
+            assert until(lambda before=before: len(refused) > before, within_s=30)  # type: ignore[misc]
+            assert until(lambda: server.request("GET", "/api/v1/health").status == 503, within_s=30)
+            own_postgres.start()
+            assert until(lambda: server.request("GET", "/api/v1/health").status == 200, within_s=30)
+        enough = len(stored) + 50
+        assert until(lambda: len(stored) >= enough, within_s=30)
+        stop.set()
+        for caller in callers:
+            caller.join(30)
+        assert server.stop() == 0
+    assert set(refused) == {503}
+    there = verdicts_in(own_postgres.url)
+    assert stored <= there, f"{len(stored - there)} are lost"
+    assert_whole(own_postgres.url)
+    # What was refused is not there, but for those whose commit was under way when the database died.
+    assert len(there - stored) <= 2 * len(callers)
+    assert charged_in(own_postgres.url) == len(there)
+    print(f"{kind}: {len(stored)} answered, {len(there)} stored, {len(refused)} refused")
