@@ -160,6 +160,32 @@ def test_accounts_and_catalogues_are_counted_apart(limiter: Open) -> None:
     asyncio.run(work())
 
 
+def test_whether_a_window_is_published_is_told_of_each_plan(limiter: Open) -> None:
+    async def work() -> None:
+        async with limiter() as of:
+            limits = {Window.MINUTE: 20, **PLAN.limits}
+            published = Plan(Contract.DECISION, "test", 0, limits, burst_per_minute=20, batch_size=1)
+            told = {}
+            for plan in (PLAN, published):
+                assert plan.windows == PLAN.windows
+                outcome = await of.charge("a", plan, now_us=NOON_US)
+                told[plan.catalogue] = outcome.uses[0].published
+            assert told == {Contract.CLASSIFIER: False, Contract.DECISION: True}
+
+    asyncio.run(work())
+
+
+def test_requests_that_the_ledger_has_counted_elsewhere_are_added(limiter: Open) -> None:
+    async def work() -> None:
+        async with limiter() as of:
+            assert await grants(of, 1) == 1
+            await of.add("a", PLAN, 3, windows=PLAN.limits, now_us=NOON_US)
+            assert await used(of) == {BURST_WINDOW: 1, Window.HOUR: 4, Window.DAY: 4}
+            assert await grants(of, 9) == 1
+
+    asyncio.run(work())
+
+
 def test_an_unknown_usage_fails_closed_until_the_ledger_can_be_read(limiter: Open) -> None:
     broken = [True]
 

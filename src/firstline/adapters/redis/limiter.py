@@ -1,16 +1,15 @@
 """Limits counted in Redis, by every replica together; by this one alone while Redis is away."""
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from firstline.adapters.redis.account import AccountState, Allowance, Counted, Windows, field_of
+from firstline.adapters.redis.account import AccountState, Allowance, Counted, field_of
 from firstline.adapters.redis.batch import Batch
+from firstline.adapters.redis.entries import Template, Templates, base_of, with_base
 from firstline.adapters.redis.link import Gone, Link
-from firstline.adapters.redis.script import DONE, MISSING, OTHER_LIFE, SKEW_S
+from firstline.adapters.redis.script import DONE, MISSING, OTHER_LIFE
 from firstline.core.plans import (
     BURST_WINDOW,
     MICROSECONDS,
@@ -35,8 +34,6 @@ died before it could tell what it had granted. All that live have told by then."
 
 CLOSE_S: Final = 1.0
 
-_NEVER_MISSING: Final = "2e18"
-_EPOCH_BITS: Final = 48
 _CATALOGUES: Final = {Contract.CLASSIFIER: "c", Contract.DECISION: "d"}
 
 ReadLedger = Callable[[str, Contract, int], Awaitable[Mapping[Window, int]]]
@@ -48,18 +45,6 @@ class LimitWatcher(Protocol):
     def local(self, outcome: str) -> None:
         """A request that this replica decided by itself: `granted`, `denied` or `unknown`."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """What is the same for all requests under a plan's windows within one minute."""
-
-    from_us: int
-    until_us: int
-    charge: tuple[Any, ...]
-    read: tuple[Any, ...]
-    width: int
-    windows: tuple[tuple[Window, int, int, bool], ...]
 
 
 class RedisLimiter:
@@ -88,7 +73,7 @@ class RedisLimiter:
         self._watcher = watcher
         self._check_after_s = check_after_s
         self._states: dict[tuple[str, Contract], AccountState] = {}
-        self._templates: dict[Windows, _Template] = {}
+        self._templates = Templates()
         self._reading: dict[tuple[str, Contract], asyncio.Task[Mapping[Window, int]]] = {}
         self._settling: dict[str, asyncio.Task[None]] = {}
         self._unsettled: dict[str, tuple[tuple[str, Contract], AccountState]] = {}
@@ -109,7 +94,7 @@ class RedisLimiter:
             template, answer = await self._ask(place, state, plan, now_us, charges=True)
         except Gone:
             return await self._charge_alone(place, state, plan, now_us)
-        uses = _uses(template, answer)
+        uses = template.uses(answer)
         self._heard(state, plan, uses, answer[1], now_us)
         if answer[0] == DONE:
             return Counted(uses, now_us, answer[1])
@@ -134,7 +119,7 @@ class RedisLimiter:
         place, state = self._state(account_id, plan.catalogue, now_us)
         with suppress(Gone):
             if self._link.works and not state.epoch and not state.unsettled:
-                template = self._template(plan, now_us)
+                template = self._templates.of(plan, now_us)
                 answer = await self._batch.ask(state.key, template.read, width=template.width)
                 if not answer[1]:
                     return  # the ledger will be read before anything is counted
@@ -154,7 +139,7 @@ class RedisLimiter:
         except Gone:
             await self._allow(place, state, plan, now_us)
             return state.local_uses(plan, now_us)
-        uses = _uses(template, answer)
+        uses = template.uses(answer)
         self._heard(state, plan, uses, answer[1], now_us)
         return uses
 
@@ -173,7 +158,7 @@ class RedisLimiter:
 
     async def _ask(
         self, place: tuple[str, Contract], state: AccountState, plan: Plan, now_us: int, *, charges: bool
-    ) -> tuple[_Template, Sequence[int]]:
+    ) -> tuple[Template, Sequence[int]]:
         """The script's answer; the ledger is read where Redis lacks a count.
 
         Raises: Gone, UsageUnknown.
@@ -182,12 +167,12 @@ class RedisLimiter:
             raise Gone
         if state.unsettled:
             await self._settle(place, state)
-        template = self._template(plan, now_us)
+        template = self._templates.of(plan, now_us)
         arguments = template.charge if charges else template.read
         if state.checked != self._link.generation and self._link.up_s >= self._check_after_s:
             state.checked = self._link.generation
             with suppress(StorageUnavailable):
-                arguments = _with_base(arguments, await self._ledger(place, now_us), now_us)
+                arguments = with_base(arguments, await self._ledger(place, now_us), now_us)
 
         def ended(answer: Sequence[int] | None) -> None:
             """Whoever asked has gone: what was counted is given back."""
@@ -200,7 +185,7 @@ class RedisLimiter:
                 counted = await self._ledger(place, now_us)
             except StorageUnavailable:
                 raise Gone from None  # what this replica knows by itself may do
-            arguments = _with_base(template.charge if charges else template.read, counted, now_us)
+            arguments = with_base(template.charge if charges else template.read, counted, now_us)
             answer = await self._batch.ask(state.key, arguments, width=template.width, ended=ended)
             if answer[0] == MISSING:
                 raise UsageUnknown("the windows of this moment are not those of the ledger")
@@ -278,7 +263,7 @@ class RedisLimiter:
         except StorageUnavailable:
             raise Gone from None
         if not lost:  # another replica has read them already, perhaps before our requests were stored
-            await self._batch.ask(state.key, ("r", len(Window), *_base(counted, now_us)), width=1)
+            await self._batch.ask(state.key, ("r", len(Window), *base_of(counted, now_us)), width=1)
         state.epoch = 0
 
     async def _sweep(self) -> None:
@@ -358,51 +343,9 @@ class RedisLimiter:
     async def _read(self, place: tuple[str, Contract], now_us: int) -> Mapping[Window, int]:
         return await self._read_ledger(*place, now_us)
 
-    def _template(self, plan: Plan, now_us: int) -> _Template:
-        windows = plan.windows
-        found = self._templates.get(windows)
-        if found is None or not found.from_us <= now_us < found.until_us:
-            if len(self._templates) > len(Contract) * 100:
-                self._templates.clear()
-            found = self._templates[windows] = _template_of(plan, now_us)
-        return found
-
-
-def _template_of(plan: Plan, now_us: int) -> _Template:
-    tail: list[Any] = []
-    windows = []
-    for window, limit in plan.windows:
-        starts_at_us, ends_at_us = window_bounds(window, now_us)
-        start = _NEVER_MISSING if window is BURST_WINDOW else starts_at_us // MICROSECONDS
-        tail += (field_of(window, starts_at_us), start, limit)
-        windows.append((window, limit, ends_at_us, window in plan.limits))
-    from_us, until_us = window_bounds(Window.MINUTE, now_us)
-    head = (len(windows), from_us // MICROSECONDS, 0)
-    return _Template(from_us, until_us, ("c", *head, *tail), ("u", *head, *tail), len(windows) + 2, tuple(windows))
-
-
-def _with_base(arguments: tuple[Any, ...], counted: Mapping[Window, int], now_us: int) -> tuple[Any, ...]:
-    """The same entry with what the ledger knows, which no count may be under."""
-    return (*arguments[:3], len(Window), *arguments[4:], *_base(counted, now_us))
-
-
-def _base(counted: Mapping[Window, int], now_us: int) -> list[Any]:
-    base: list[Any] = [secrets.randbits(_EPOCH_BITS) + 1, now_us // MICROSECONDS + SKEW_S]
-    for window in Window:
-        starts_at_us = window_bounds(window, now_us)[0]
-        base += (field_of(window, starts_at_us), starts_at_us // MICROSECONDS, counted.get(window, 0))
-    return base
-
 
 def _ended(done: "asyncio.Task[Any]", tasks: dict[Any, Any], key: object) -> None:
     """Forget a task that others waited for; its failure was theirs to see."""
     tasks.pop(key, None)
     if not done.cancelled():
         done.exception()
-
-
-def _uses(template: _Template, answer: Sequence[int]) -> tuple[WindowUse, ...]:
-    return tuple(
-        WindowUse(window, limit, used, ends_at_us, published)
-        for (window, limit, ends_at_us, published), used in zip(template.windows, answer[2:], strict=True)
-    )
