@@ -15,6 +15,9 @@ from firstline.ports.storage import StorageUnavailable
 LOCK: Final = 7_366_194_580_211
 """Any number will do, as long as nothing else in the database takes it."""
 
+LOCK_TIMEOUT: Final = "3s"
+"""How long an upgrade waits for servers to let go of a table, while others wait behind it."""
+
 
 def schema_of(engine: Engine) -> str | None:
     """The schema revision of a database; None when firstline never was there.
@@ -60,11 +63,14 @@ def upgrade(engine: Engine) -> None:
             found = schema_of(engine)
             if found is not None and found > HEAD_REVISION:
                 raise StorageUnavailable(newer(found))
+            connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+            connection.commit()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
         finally:
             connection.rollback()
+            connection.execute(text("RESET lock_timeout"))
             connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
             connection.commit()
 
