@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from firstline.adapters.job_files import JobFolder
 from firstline.adapters.job_processes import ProcessDeciders
-from firstline.adapters.sql.runners import read_in_threads
+from firstline.adapters.sql.runners import read_in_threads, write_directly
 from firstline.adapters.sql.server_stores import ServerStore
 from firstline.adapters.sql.sql_jobs import SqlJobs
 from firstline.adapters.telemetry import fault_fields
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 def build_jobs(settings: Settings, store: ServerStore, *, clock: Clock, identities: Identities) -> Jobs:
     """What accounts do with their jobs; leases go by the database's clock where others share it."""
-    queue = SqlJobs(read_in_threads(store.database), store.write, clock=None if store.shared else clock)
+    write = write_directly(store.database, isolation="READ COMMITTED") if store.shared else store.write
+    queue = SqlJobs(read_in_threads(store.database), write, clock=None if store.shared else clock)
     folder = JobFolder(settings.data_dir)
     return Jobs(queue, folder, clock=clock, identities=identities, keep_days=settings.job_keep_days)
 

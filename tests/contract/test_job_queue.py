@@ -14,7 +14,7 @@ from stores import ACCOUNT, KINDS, account, entry, open_store, record
 from firstline.adapters.memory_jobs import MemoryJobs
 from firstline.adapters.memory_store import MemoryStore
 from firstline.adapters.sql.postgres_store import postgres_store
-from firstline.adapters.sql.runners import read_in_threads
+from firstline.adapters.sql.runners import read_in_threads, write_directly
 from firstline.adapters.sql.server_stores import sqlite_store
 from firstline.adapters.sql.sql_jobs import SqlJobs
 from firstline.core.plans import Window, window_bounds
@@ -95,7 +95,10 @@ async def opened(kind: str, folder: Path, url: str | None) -> AsyncIterator[Open
         statement = "SELECT id, account_id, kind, payload, created_at_us FROM outbox ORDER BY id"
         return await read(lambda c: [tuple(row) for row in c.exec_driver_sql(statement)])
 
-    found = Opened(SqlJobs(read, opened_store.write, clock=clock), opened_store.journal, storage, stored)
+    write = opened_store.write
+    if opened_store.shared:
+        write = write_directly(opened_store.database, isolation="READ COMMITTED")
+    found = Opened(SqlJobs(read, write, clock=clock), opened_store.journal, storage, stored)
     found.clock = clock
     try:
         yield found

@@ -68,10 +68,14 @@ def read_in_threads(engine: Engine, *, timeout_s: float = TIMEOUT_S) -> Reads:
     return read
 
 
-def write_directly(engine: Engine, *, timeout_s: float = TIMEOUT_S) -> Writes:
-    """Write transactions of their own: from a process that is not the server, and on PostgreSQL from any."""
+def write_directly(engine: Engine, *, timeout_s: float = TIMEOUT_S, isolation: str = "SERIALIZABLE") -> Writes:
+    """Write transactions of their own: from a process that is not the server, and on PostgreSQL from any.
+
+    Args:
+        isolation: on PostgreSQL; a weaker one for functions that lock what they rely on.
+    """
     if engine.dialect.name == "postgresql":
-        options: dict[str, Any] = {"isolation_level": "SERIALIZABLE"}
+        options: dict[str, Any] = {"isolation_level": isolation}
     else:
         options = {"immediate": True}
 

@@ -10,9 +10,9 @@ from sqlalchemy import (
     and_,
     case,
     delete,
-    exists,
     func,
     insert,
+    literal,
     or_,
     select,
     text,
@@ -36,11 +36,16 @@ _DONE: Final = "done"
 _JOB: Final = ("id", "account_id", "contract", "created_at_us", "rows", "chunks", "state", "started_at_us",
                "finished_at_us", "resumes_at_us", "done", "failed", "reviews", "chunks_done")  # fmt: skip
 _DATABASE_NOW: Final = text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)")
+_ALONE: Final = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
 _FREE: Final[Mapping[str, Any]] = {"state": _READY, "token": None, "lease_until_us": None}
 
 
 class SqlJobs:
-    """Implements `ports.jobs.JobQueue`."""
+    """Implements `ports.jobs.JobQueue`.
+
+    Its writes lock what they rely on, chunks before jobs, and hold on PostgreSQL at READ COMMITTED too: serializable
+    ones of several workers that all look for the next turn would only be in each other's way.
+    """
 
     def __init__(self, read: Reads, write: Writes, *, clock: Clock | None) -> None:
         """Args:
@@ -54,6 +59,7 @@ class SqlJobs:
         """See the port."""
 
         def task(connection: Connection) -> None:
+            _alone(connection, f"jobs.add {job.account_id}")
             active = select(func.count()).select_from(jobs)
             active = active.where(jobs.c.account_id == job.account_id, jobs.c.state.in_(ACTIVE))
             if connection.execute(active).scalar_one() >= most:
@@ -103,6 +109,7 @@ class SqlJobs:
         """See the port."""
 
         def task(connection: Connection) -> Lease | None:
+            _alone(connection, "jobs.claim")
             now_us = self._now_us(connection)
             turns = jobs.alias()
             turn = select(func.max(turns.c.claimed_at_us)).where(turns.c.account_id == jobs.c.account_id)
@@ -110,9 +117,7 @@ class SqlJobs:
             job = connection.execute(query).mappings().first()
             if job is None:
                 return None
-            chunks = select(job_chunks).where(job_chunks.c.job_id == job["id"], _free(now_us))
-            chunks = chunks.order_by(job_chunks.c.number).limit(1).with_for_update(skip_locked=True)
-            chunk = connection.execute(chunks).mappings().first()
+            chunk = _next_chunk(connection, job["id"], now_us)
             if chunk is None:  # another worker was faster
                 return None
             changed = update(job_chunks).where(*_chunk(chunk))
@@ -268,17 +273,36 @@ class SqlJobs:
         return int(connection.execute(_DATABASE_NOW).scalar_one())
 
 
-def _free(now_us: int) -> Any:
-    """Chunks that can be leased."""
+def _alone(connection: Connection, name: str) -> None:
+    """Wait until no other transaction under the name is under way; on SQLite none ever is."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_ALONE, {"name": name})
+
+
+def _free(now_us: int) -> tuple[Any, Any]:
+    """Chunks that can be leased: those whose lease has ended, and those that are ready. Apart, each has an index."""
     lost = and_(job_chunks.c.state == _LEASED, job_chunks.c.lease_until_us < now_us)
-    return or_(job_chunks.c.state == _READY, lost)
+    return lost, job_chunks.c.state == _READY
 
 
 def _claimable(now_us: int) -> Select[Any]:
     """Jobs that may go on and have a chunk that can be leased."""
     going = jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING))
     resumed = and_(jobs.c.state == JobState.PAUSED, jobs.c.resumes_at_us <= now_us)
-    return select(jobs).where(or_(going, resumed), exists().where(job_chunks.c.job_id == jobs.c.id, _free(now_us)))
+    some = [
+        select(literal(1)).where(job_chunks.c.job_id == jobs.c.id, free).correlate(jobs).limit(1).exists()
+        for free in _free(now_us)
+    ]
+    return select(jobs).where(or_(going, resumed), or_(*some))
+
+
+def _next_chunk(connection: Connection, job_id: str, now_us: int) -> Mapping[Any, Any] | None:
+    for free in _free(now_us):
+        query = select(job_chunks).where(job_chunks.c.job_id == job_id, free).order_by(job_chunks.c.number).limit(1)
+        found = connection.execute(query.with_for_update(skip_locked=True)).mappings().first()
+        if found is not None:
+            return found
+    return None
 
 
 def _in_flight(connection: Connection, job: Mapping[Any, Any], *, token: str, now_us: int) -> int:
