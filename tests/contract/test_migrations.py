@@ -261,6 +261,22 @@ def test_two_upgrades_at_once_make_one_schema(empty_database: str) -> None:
 
 
 @pytest.mark.service
+def test_an_upgrade_that_cannot_get_hold_of_a_table_gives_up_and_changes_nothing(
+    shared: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firstline.adapters.sql.postgres_schema.LOCK_TIMEOUT", "50ms")
+    upgrade(shared)
+    run(shared, to="0003")
+    with shared.begin() as busy:
+        busy.execute(text("LOCK TABLE tickets IN ROW EXCLUSIVE MODE"))
+        with pytest.raises(StorageUnavailable, match="locked by another process"):
+            upgrade(shared)
+    assert schema_of(shared) == "0003"
+    upgrade(shared)
+    check_schema(shared)
+
+
+@pytest.mark.service
 def test_history_goes_into_its_month_and_what_lies_in_none_is_kept(database_url: str) -> None:
     engine = open_postgres(database_url)
     with engine.begin() as connection:
