@@ -23,6 +23,8 @@ MEDIA_TYPES: Final = {
     "ndjson": "application/x-ndjson",
     "parquet": "application/vnd.apache.parquet",
 }
+GROUP_ROWS: Final = 20_000
+GROUP_CHARACTERS: Final = 8_000_000
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 _MOMENTS: Final = frozenset({"received_at", "decided_at"})
 _TYPES: Final = {
@@ -123,7 +125,7 @@ class CsvWriter:
 
 
 class ParquetWriter:
-    """A Parquet file with a row group for each part."""
+    """A Parquet file in row groups of about `GROUP_ROWS`: each leaves a few kilobytes that must be kept to the end."""
 
     def __init__(self) -> None:
         try:
@@ -132,6 +134,8 @@ class ParquetWriter:
         except ImportError:
             raise FormatUnavailable("Parquet needs pyarrow: pip install pyarrow.") from None
         self._arrow = pyarrow
+        self._rows: list[dict[str, Any]] = []
+        self._characters = 0
         fields = []
         for name in COLUMNS:
             kind = (
@@ -149,15 +153,24 @@ class ParquetWriter:
         return self._sink.taken()
 
     def add(self, tickets: Sequence[Shown]) -> bytes:
-        rows = [_row(one, moments=True) for one in tickets]
-        for row in rows:
+        for one in tickets:
+            row = _row(one, moments=True)
             row["reasons"] = orjson.dumps(row["reasons"]).decode()
-        self._writer.write_table(self._arrow.Table.from_pylist(rows, schema=self._schema))
+            self._rows.append(row)
+            self._characters += len(one.text or "")
+        if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
+            self._write()
         return self._sink.taken()
 
     def end(self) -> bytes:
+        self._write()
         self._writer.close()
         return self._sink.taken()
+
+    def _write(self) -> None:
+        if self._rows:
+            self._writer.write_table(self._arrow.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows, self._characters = [], 0
 
 
 class _Sink(io.RawIOBase):
