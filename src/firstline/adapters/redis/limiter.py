@@ -74,7 +74,7 @@ class RedisLimiter:
         self._check_after_s = check_after_s
         self._states: dict[tuple[str, Contract], AccountState] = {}
         self._templates = Templates()
-        self._reading: dict[tuple[str, Contract], asyncio.Task[Mapping[Window, int]]] = {}
+        self._reading: dict[tuple[str, Contract, int], asyncio.Task[Mapping[Window, int]]] = {}
         self._settling: dict[str, asyncio.Task[None]] = {}
         self._unsettled: dict[str, tuple[tuple[str, Contract], AccountState]] = {}
         self._sweeping: asyncio.Task[None] | None = None
@@ -334,10 +334,11 @@ class RedisLimiter:
 
         Raises: StorageUnavailable.
         """
-        reading = self._reading.get(place)
+        key = (*place, window_bounds(Window.MINUTE, now_us)[0])  # what was counted in other windows is no answer
+        reading = self._reading.get(key)
         if reading is None:
-            reading = self._reading[place] = asyncio.create_task(self._read(place, now_us))
-            reading.add_done_callback(lambda done: _ended(done, self._reading, place))
+            reading = self._reading[key] = asyncio.create_task(self._read(place, now_us))
+            reading.add_done_callback(lambda done: _ended(done, self._reading, key))
         return await asyncio.shield(reading)
 
     async def _read(self, place: tuple[str, Contract], now_us: int) -> Mapping[Window, int]:
