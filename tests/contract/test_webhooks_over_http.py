@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 from asgi_server import PRODUCTION, Serve, Server
 
+from firstline.bootstrap import DATABASE_NAME
 from firstline.core.events import EventKind
 from firstline.core.taxonomy import Contract
 from firstline.ports.outbound import DestinationRefused
@@ -194,6 +198,16 @@ def test_a_created_webhook_is_answered_the_same_under_the_same_idempotency_key(s
     assert len(server.get(PATH, key=mine).json()["webhooks"]) == 1
 
 
+def test_without_a_key_to_seal_under_no_webhook_is_made(server: Server, mine: str) -> None:
+    made = create(server, mine)
+    hooks = server.app.hooks
+    server.app.hooks = replace(hooks, endpoints=replace(hooks.endpoints, sealing=None))
+    reply = server.post(PATH, {"url": URL, "events": ["job.finished"]}, key=mine)
+    problem(reply, 503, "webhooks_unavailable")
+    problem(server.post(f"{PATH}/{made['id']}/secret", {}, key=mine), 503, "webhooks_unavailable")
+    assert server.get(f"{PATH}/{made['id']}", key=mine).status_code == 200
+
+
 def test_the_delivery_log_is_read_in_pages(server: Server, mine: str) -> None:
     one = f"{PATH}/{create(server, mine)['id']}"
     made = [server.post(f"{one}/test", key=mine).json()["event"] for _ in range(5)]
@@ -292,12 +306,8 @@ def test_a_webhook_made_in_another_process_counts_once_that_is_known(server: Ser
     assert server.post("/v1/decision", {"message": "I will sue you"}, key=mine).status_code == 200
     made = create(server, mine)
     server.call("PATCH", f"{PATH}/{made['id']}", key=mine, body={"enabled": False})
-    import sqlite3
-    from contextlib import closing
-
-    from firstline import bootstrap
-
-    with closing(sqlite3.connect(server.settings.data_dir / bootstrap.DATABASE_NAME)) as connection, connection:
+    path = server.settings.data_dir / DATABASE_NAME
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE webhook_endpoints SET state = 'enabled', disabled_reason = NULL")
     server.app.hooks.forget()
     assert server.post("/v1/decision", {"message": "I will sue you"}, key=mine).status_code == 200
