@@ -16,6 +16,7 @@ from firstline.adapters.plan_files import Catalogues, load_catalogues
 from firstline.adapters.rule_files import read_rules
 from firstline.adapters.sealed_answers import SealedAnswers
 from firstline.adapters.shipped_rules import shipped_rules
+from firstline.adapters.spool.folder import SpoolUnusable
 from firstline.adapters.sql.analytics_sql import SqlAnalytics
 from firstline.adapters.sql.engine import Database, open_engine
 from firstline.adapters.sql.migrate import migrate
@@ -40,6 +41,7 @@ from firstline.bootstrap_asking import ask_policy_of, build_asking
 from firstline.bootstrap_history import Kept, SecretMissing, build_kept
 from firstline.bootstrap_jobs import build_jobs, build_worker, processes_of
 from firstline.bootstrap_redis import open_shared
+from firstline.bootstrap_spool import SpooledTexts, SpoolingJournal, open_spool, watch_spool
 from firstline.bootstrap_webhooks import Hooks, build_webhooks
 from firstline.core.breaker import Phase
 from firstline.core.policy import Policy
@@ -106,6 +108,9 @@ class App:
     close: Callable[[], Awaitable[None]]
     queued: Callable[[], int] = field(default=lambda: 0)
     shared: "Shared | None" = None
+    spool: SpoolingJournal | None = None
+    draining: bool = False
+    """Whether the server is about to stop, so that traffic should go elsewhere."""
     hooks: Hooks = field(init=False)
     analytics: Analytics = field(init=False)
 
@@ -279,8 +284,13 @@ def build(settings: Settings, *, serves: bool = True) -> App:
     except (SecretMissing, StorageUnavailable) as error:
         store.abandon()
         raise CannotStart(str(error)) from None
+    try:
+        spool = open_spool(settings, store, clock=clock) if serves else None
+    except SpoolUnusable as error:
+        store.abandon()
+        raise CannotStart(str(error)) from None
     log = open_log(settings.log_level)
-    access = Access(store.storage, clock=clock)
+    access = Access(store.storage, clock=clock, stale_s=settings.stale_keys_seconds)
     background: list[asyncio.Task[None]] = []
 
     def forget() -> None:
@@ -292,8 +302,10 @@ def build(settings: Settings, *, serves: bool = True) -> App:
 
     async def start() -> None:
         await store.start()
+        if spool is not None:
+            await spool.start()
         if app.shared is not None:
-            await app.shared.start()
+            await app.shared.start(grants=serves)
         if development:
             await _ensure_demo_accounts(app.accounts)
         await keep_versions(app)
@@ -325,13 +337,20 @@ def build(settings: Settings, *, serves: bool = True) -> App:
         await store_spend_now(app, store.journal)
         if app.shared is not None:
             await app.shared.close()
+        if spool is not None:
+            await spool.close()
         await store.close()
+
+    async def probe() -> bool:
+        if spool is not None and spool.spooling:
+            return spool.usable
+        return await store.probe() or (spool is not None and spool.usable)
 
     try:
         app = assemble(
             settings,
             engine,
-            journal=store.journal,
+            journal=spool or store.journal,
             storage=store.storage,
             access=access,
             trainer=ProcessTrainer(engine.classifier, model_file=settings.model_file),
@@ -341,7 +360,7 @@ def build(settings: Settings, *, serves: bool = True) -> App:
             identities=identities,
             log=log,
             development=development,
-            probe=store.probe,
+            probe=probe,
             start=start,
             close=close,
         )
@@ -351,6 +370,16 @@ def build(settings: Settings, *, serves: bool = True) -> App:
         store.abandon()
         raise CannotStart(str(error)) from None
     app.queued = store.queued
+    app.spool = spool
+    if spool is not None:
+        app.eraser.erasables.append(SpooledTexts(spool))
+        watch_spool(
+            spool,
+            metrics=app.metrics,
+            log=log,
+            on_stored=app.hooks.events_written,
+            on_fault=lambda error: log.error("fault", route="spool", **fault_fields(error)),
+        )
     app.eraser.erasables += [app.jobs, WebhookBodies(store.write)]
     processes = processes_of(settings)
     worker = None

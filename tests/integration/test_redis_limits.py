@@ -394,6 +394,19 @@ def test_a_replica_counts_those_that_live_and_no_longer_those_that_have_left(ser
     asyncio.run(work())
 
 
+def test_a_worker_that_grants_nothing_takes_no_part_of_the_quota(server: RedisServer) -> None:
+    async def work() -> None:
+        async with replicas(server, 1) as (only,):
+            worker = Replica(server.url, only.ledger, least=1, check_after_s=3_600.0)
+            await worker.shared.start(grants=False)
+            await worker.used()
+            await only.shared.replicas.beat()
+            assert only.shared.replicas.count == 1
+            await worker.shared.close()
+
+    asyncio.run(work())
+
+
 def test_a_password_that_is_refused_is_an_outage_and_not_an_end(server: RedisServer) -> None:
     server.ask("CONFIG SET requirepass another")
 

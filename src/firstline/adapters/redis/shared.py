@@ -67,12 +67,18 @@ class Shared:
         )
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
-        """Connect, or begin to try; never fails."""
+    async def start(self, *, grants: bool = True) -> None:
+        """Connect, or begin to try; never fails.
+
+        Args:
+            grants: whether requests are granted here, so that quota is divided by one more while Redis is away.
+        """
         await self._link.start()
         if not self._link.works:
             self._on_change(False)
-        self._tasks = [asyncio.create_task(self.replicas.run()), asyncio.create_task(self.news.listen())]
+        self._tasks = [asyncio.create_task(self.news.listen())]
+        if grants:
+            self._tasks.append(asyncio.create_task(self.replicas.run()))
 
     async def close(self) -> None:
         """Tell the others what they do not know yet, and end."""
