@@ -51,6 +51,9 @@ bench: $(VENV)/.dev ## CPU per request and latency, as ratios of one run
 bench-providers: $(VENV)/.dev ## what providers cost, and what callers see when one fails
 	@$(BIN)/python -m bench provider-cost provider-faults
 
+chaos: $(VENV)/.dev ## kill everything under load for five minutes and count what was lost (ARGS=--quick: one)
+	@$(BIN)/python -m chaos $(ARGS)
+
 smoke: $(VENV)/.serve ## make the published calls against URL and print what differs
 	@$(BIN)/python tools/smoke.py $(URL)
 
@@ -69,10 +72,10 @@ frontier: $(VENV)/.train ## what asking a language model would buy on left-out s
 eval: $(VENV)/.serve ## accuracy of model and rules on the held-out text
 	@$(BIN)/python evaluation/evaluate.py
 
-nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests and benchmarks
-	@$(BIN)/python -m pytest -q -m "slow" && $(MAKE) bench bench-providers
+nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests, benchmarks, chaos
+	@$(BIN)/python -m pytest -q -m "slow" && $(MAKE) bench bench-providers chaos
 
 lock: ## write the lock files anew (needs uv)
 	@tools/lock.sh
 
-.PHONY: help serve test test-all coverage lint types fmt bench smoke train minilm compare frontier eval nightly lock
+.PHONY: help serve test test-all coverage lint types fmt bench bench-providers chaos smoke train minilm compare frontier eval nightly lock
