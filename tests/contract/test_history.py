@@ -317,6 +317,7 @@ def test_other_customers_stay(server: Server, api_key: str) -> None:
         ({"ticket": "12"}, "ticket"),
         ({"customer_ref": ""}, "customer_ref"),
         ({"customer_ref": "x" * 201}, "customer_ref"),
+        ({"customer_ref": "a\0b"}, "customer_ref"),
         ({"account": False}, "account"),
     ],
 )

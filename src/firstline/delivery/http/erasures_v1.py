@@ -71,8 +71,8 @@ def _wanted(given: ErasureRequest) -> tuple[Scope, str | None]:
             raise invalid("ticket", f"ticket: the id of a ticket, {TICKET} and 32 digits.")
         return Scope.TICKET, ticket_id
     if given.customer_ref is not None:
-        if not 1 <= len(given.customer_ref) <= MAX_NAME:
-            raise invalid("customer_ref", f"customer_ref: 1 to {MAX_NAME} characters.")
+        if not 1 <= len(given.customer_ref) <= MAX_NAME or not given.customer_ref.isprintable():
+            raise invalid("customer_ref", f"customer_ref: 1 to {MAX_NAME} printable characters.")
         return Scope.CUSTOMER, given.customer_ref
     if not given.account:
         raise invalid("account", "account: true, or leave it out.")

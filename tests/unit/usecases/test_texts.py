@@ -1,0 +1,139 @@
+"""What of a ticket and its verdict is sealed, and what opens it again."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from firstline.adapters.memory_history import MemoryDataKeys
+from firstline.adapters.sealing import Sealer
+from firstline.ports.journal import TicketRow, VerdictRow
+from firstline.ports.sealing import SealBroken
+from firstline.usecases.texts import Opener, Texts, TextState, can_open
+
+ACCOUNT, OTHER = "a" * 32, "b" * 32
+TICKET = TicketRow("1" * 32, ACCOUNT, 1, "decision", None, "en", "My dog ate it", None, None)
+SAID = '{"v":3,"asked":{"outcome":"answered","completion":["Other","Feed the dog."]}}'
+
+
+class Clock:
+    def now_us(self) -> int:
+        return 1
+
+
+def texts(*secrets: str, keys: MemoryDataKeys | None = None) -> Texts:
+    numbers = itertools.count(1)
+    return Texts(
+        MemoryDataKeys() if keys is None else keys,
+        sealing=Sealer(secrets, purpose="texts") if secrets else None,
+        open_keys=lambda found: Sealer(found, purpose="texts"),
+        new_key=lambda: bytes([next(numbers)]) * 32,
+        clock=Clock(),
+    )
+
+
+def verdict(evidence: str | None) -> VerdictRow:
+    return VerdictRow(
+        "1" * 32, 2, ACCOUNT, 1, "Other", "high", "standard_response", 0.9, 0.5, 0.1, 0, "provider", "Feed the dog.",
+        '[{"code":"provider","text":"A dog."}]', evidence, 5,
+    )  # fmt: skip
+
+
+def test_a_text_is_sealed_differently_each_time_and_opens_again() -> None:
+    async def work() -> None:
+        own = texts("one")
+        seal = await own.seal_of(ACCOUNT)
+        assert seal is not None
+        first, second = seal.ticket(TICKET), seal.ticket(TICKET)
+        assert first.text != second.text
+        assert "dog" not in str(first)
+        assert (await own.opener_of(ACCOUNT)).text(first) == ("My dog ate it", TextState.KEPT)
+
+    asyncio.run(work())
+
+
+def test_what_a_provider_said_is_sealed_and_what_the_local_model_says_is_not() -> None:
+    async def work() -> None:
+        own = texts("one")
+        seal = await own.seal_of(ACCOUNT)
+        assert seal is not None
+        sealed = seal.verdict(verdict(SAID))
+        assert "dog" not in str(sealed)
+        assert sealed.category == "Other"
+        assert (await own.opener_of(ACCOUNT)).verdict(sealed) == verdict(SAID)
+        for local in (None, '{"v":3}', '{"v":3,"asked":{"outcome":"timeout","completion":null}}'):
+            assert seal.verdict(verdict(local)) == verdict(local)
+
+    asyncio.run(work())
+
+
+def test_a_sealed_text_opens_in_its_own_place_alone() -> None:
+    async def work() -> None:
+        own = texts("one")
+        seal, others = await own.seal_of(ACCOUNT), await own.seal_of(OTHER)
+        assert seal is not None
+        assert others is not None
+        moved = seal.ticket(TICKET)._replace(id="2" * 32)
+        opener = await own.opener_of(ACCOUNT)
+        assert opener.text(moved) == (None, TextState.UNREADABLE)
+        assert opener.text(others.ticket(TICKET)) == (None, TextState.UNREADABLE)
+
+    asyncio.run(work())
+
+
+def test_what_cannot_be_opened_is_shown_as_missing_and_breaks_nothing() -> None:
+    async def work() -> None:
+        own = texts("one")
+        seal = await own.seal_of(ACCOUNT)
+        assert seal is not None
+        ticket, row = seal.ticket(TICKET), seal.verdict(verdict(SAID))
+        assert await own.destroy(ACCOUNT) == 1
+        for opener in (await own.opener_of(ACCOUNT), Opener(None)):
+            assert opener.text(ticket) == (None, TextState.UNREADABLE)
+            shown = opener.verdict(row)
+            assert (shown.recommended_action, shown.reasons, shown.evidence) == ("", "[]", None)
+            assert shown.category == "Other"
+
+    asyncio.run(work())
+
+
+def test_after_a_key_is_destroyed_the_account_gets_another() -> None:
+    async def work() -> None:
+        own = texts("one")
+        before = await own.seal_of(ACCOUNT)
+        await own.destroy(ACCOUNT)
+        after = await own.seal_of(ACCOUNT)
+        assert before is not None
+        assert after is not None
+        assert (await own.opener_of(ACCOUNT)).text(before.ticket(TICKET))[1] is TextState.UNREADABLE
+        assert (await own.opener_of(ACCOUNT)).text(after.ticket(TICKET))[1] is TextState.KEPT
+
+    asyncio.run(work())
+
+
+def test_without_a_secret_texts_stay_as_they_are() -> None:
+    async def work() -> None:
+        own = texts()
+        assert not own.sealed
+        assert await own.seal_of(ACCOUNT) is None
+        assert (await own.opener_of(ACCOUNT)).text(TICKET) == ("My dog ate it", TextState.KEPT)
+
+    asyncio.run(work())
+
+
+def test_keys_sealed_anew_need_the_old_secret_no_more() -> None:
+    async def work() -> None:
+        keys = MemoryDataKeys()
+        seal = await texts("old", keys=keys).seal_of(ACCOUNT)
+        assert seal is not None
+        ticket = seal.ticket(TICKET)
+        assert not can_open(await keys.all(), Sealer(["new"], purpose="texts"))
+        with pytest.raises(SealBroken):
+            await texts("new", keys=keys).seal_of(ACCOUNT)
+        assert await texts("new", "old", keys=keys).reseal(Sealer(["new"], purpose="texts")) == 1
+        assert await texts("new", "old", keys=keys).reseal(Sealer(["new"], purpose="texts")) == 0
+        assert can_open(await keys.all(), Sealer(["new"], purpose="texts"))
+        assert (await texts("new", keys=keys).opener_of(ACCOUNT)).text(ticket)[0] == "My dog ate it"
+        assert not can_open(await keys.all(), None)
+
+    asyncio.run(work())
