@@ -141,7 +141,8 @@ def test_counts_of_a_record_that_is_refused_are_not_added(on_a_store: Run) -> No
         outcomes = await asyncio.gather(
             *(store.journal.append(record) for record in (good, bad)), return_exceptions=True
         )
-        assert [type(outcome) for outcome in outcomes] == [type(None), JournalUnavailable]
+        assert outcomes[0] is None
+        assert isinstance(outcomes[1], JournalUnavailable)
         await store.fold()
         assert tickets(await store.ask()) == [((), 1)]
 
@@ -255,7 +256,7 @@ def test_pruning_removes_hours_and_leaves_days_and_months(on_a_store: Run) -> No
         await store.add(delta(starts_at_us=old), delta())
         await store.fold()
         assert await store.analytics.prune(before_us=old) == 0
-        assert await store.analytics.prune(before_us=old + HOUR_US) == 1
+        assert await store.analytics.prune(before_us=old + HOUR_US) > 0
         assert await store.analytics.prune(before_us=old + HOUR_US) == 0
         assert await store.ask(step=Step.HOUR, between=(old, old + HOUR_US)) == []
         for step in (Step.DAY, Step.MONTH, Step.ALL):

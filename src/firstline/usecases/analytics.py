@@ -25,7 +25,7 @@ MAX_GROUPS: Final = 10_000
 MAX_DAYS: Final[Mapping[Step, int]] = {Step.HOUR: 31, Step.DAY: 366, Step.MONTH: 3_660, Step.ALL: 3_660}
 DEFAULT_DAYS: Final[Mapping[Step, int]] = {Step.HOUR: 1, Step.DAY: 30, Step.MONTH: 365, Step.ALL: 30}
 ALL_ACCOUNTS: Final = "all"
-FOLD_AT_ONCE: Final = 200
+FOLD_AT_ONCE: Final = 50
 """Groups of records that are folded in by one transaction, so that none is long."""
 
 _DAY_US: Final = 86_400 * MICROSECONDS

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, Engine, Select, and_, case, delete, func, literal, or_, select
+from sqlalchemy import Connection, Engine, Select, and_, delete, func, literal, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from firstline.adapters.sql.analytics_tables import AMOUNTS, KEY, LATENCY, rollup_deltas, rollups
+from firstline.adapters.sql.analytics_tables import AMOUNTS, EVERY, KEY, SOURCES, WHOLE, rollup_deltas, rollups
 from firstline.adapters.sql.runners import Writes, read_in_threads
 from firstline.adapters.sql.tables import provider_spend
 from firstline.core.plans import Window, window_bounds
@@ -20,6 +20,14 @@ _INSERT: Final[dict[str, Callable[..., Any]]] = {"sqlite": sqlite.insert, "postg
 _COLUMN: Final = {
     dimension: rollups.c["account_id" if dimension is Dimension.ACCOUNT else dimension] for dimension in Dimension
 }
+_DIMENSIONS: Final = KEY[4:]
+_DIMENSIONS_END: Final = 2 + len(_DIMENSIONS)
+_CUTS: Final = (
+    (WHOLE, frozenset[int]()),
+    *((name, frozenset({place})) for place, name in enumerate(_DIMENSIONS)),
+    (EVERY, frozenset(range(len(_DIMENSIONS)))),
+)
+_SOURCE_PLACE: Final = {source.value: AMOUNTS.index(name) for source, name in zip(Source, SOURCES, strict=True)}
 
 
 class SqlAnalytics:
@@ -98,18 +106,22 @@ def _folded(groups: Sequence[str]) -> list[dict[str, Any]]:
     for group in groups:
         for row in orjson.loads(group):
             delta = RollupDelta(*row)
-            amounts = hours.setdefault(delta[:8], [0] * len(AMOUNTS))
+            amounts = hours.setdefault(delta[:_DIMENSIONS_END], [0] * len(AMOUNTS))
             amounts[0] += delta.tickets
             amounts[1] += delta.reviews
             amounts[2] += delta.processing_us
             if delta.latency_class != UNTIMED:
                 amounts[3 + delta.latency_class] += delta.tickets
-    sums: dict[tuple[Any, ...], list[int]] = {}
-    for (account_id, starts_at_us, *rest), amounts in hours.items():
+            amounts[_SOURCE_PLACE[delta.source]] += delta.tickets
+    windows: dict[tuple[Any, ...], list[int]] = {}
+    for (account_id, starts_at_us, *values), amounts in hours.items():
         for grain in GRAINS:
-            key = (account_id, grain.value, window_bounds(grain, starts_at_us)[0], *rest)
-            before = sums.get(key)
-            sums[key] = amounts if before is None else [one + more for one, more in zip(before, amounts, strict=True)]
+            _add(windows, (account_id, grain.value, window_bounds(grain, starts_at_us)[0], *values), amounts)
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    for (account_id, grain, starts_at_us, *values), amounts in windows.items():
+        for cut, kept in _CUTS:
+            shown = (value if place in kept else "" for place, value in enumerate(values))
+            _add(sums, (account_id, grain, cut, starts_at_us, *shown), amounts)
     return [
         dict(zip((*KEY, *AMOUNTS), (*key, *amounts), strict=True))
         for key, amounts in sorted(sums.items())
@@ -117,17 +129,26 @@ def _folded(groups: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
+def _add(sums: dict[tuple[Any, ...], list[int]], key: tuple[Any, ...], amounts: Sequence[int]) -> None:
+    before = sums.get(key)
+    if before is None:
+        sums[key] = list(amounts)
+        return
+    for place, amount in enumerate(amounts):
+        before[place] += amount
+
+
 def _counts(query: RollupQuery) -> Select[Any]:
     table = rollups.c
     groups: list[Any] = [_COLUMN[dimension] for dimension in query.by]
     if query.step is not Step.ALL:
         groups.insert(0, table.starts_at_us)
-    sums: list[Any] = [func.sum(table[name]) for name in ("tickets", "reviews", "processing_us", *LATENCY)]
-    sums += [func.sum(case((table.source == source.value, table.tickets), else_=0)) for source in Source]
+    sums: list[Any] = [func.sum(table[name]) for name in AMOUNTS]
     first: list[Any] = [literal(None).label("starts_at_us")] if query.step is Step.ALL else []
     statement = (
         select(*first, *groups, *sums)
         .where(
+            table.cut == _cut(query.by),
             or_(
                 *(
                     and_(
@@ -137,13 +158,19 @@ def _counts(query: RollupQuery) -> Select[Any]:
                     )
                     for span in query.spans
                 )
-            )
+            ),
         )
         .group_by(*groups)
         .having(func.sum(table.tickets) > 0)
         .limit(query.limit + 1)
     )
     return statement if query.account_id is None else statement.where(table.account_id == query.account_id)
+
+
+def _cut(by: Sequence[Dimension]) -> str:
+    """The cut that holds what is asked for in the fewest rows."""
+    names = [one.value for one in by if one is not Dimension.ACCOUNT]
+    return EVERY if len(names) > 1 else names[0] if names else WHOLE
 
 
 def _row(row: Sequence[Any], dimensions: int) -> RollupRow:

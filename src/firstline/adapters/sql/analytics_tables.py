@@ -6,11 +6,16 @@ from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text
 
 from firstline.adapters.sql.tables import metadata
 from firstline.core.rollups import CLASSES
+from firstline.core.verdict import Source
 
 LATENCY: Final = tuple(f"latency_{place}" for place in range(CLASSES))
+SOURCES: Final = tuple(f"from_{source}" for source in Source)
+WHOLE: Final = "none"
+EVERY: Final = "every"
 KEY: Final = (
     "account_id",
     "grain",
+    "cut",
     "starts_at_us",
     "category",
     "priority",
@@ -19,13 +24,14 @@ KEY: Final = (
     "channel",
     "source",
 )
-AMOUNTS: Final = ("tickets", "reviews", "processing_us", *LATENCY)
+AMOUNTS: Final = ("tickets", "reviews", "processing_us", *LATENCY, *SOURCES)
 
 rollups: Final = Table(
     "rollups",
     metadata,
     Column("account_id", String(32), primary_key=True),
     Column("grain", String(8), primary_key=True),
+    Column("cut", String(8), primary_key=True),
     Column("starts_at_us", BigInteger, primary_key=True),
     Column("category", String(64), primary_key=True),
     Column("priority", String(16), primary_key=True),
@@ -34,10 +40,14 @@ rollups: Final = Table(
     Column("channel", String(16), primary_key=True),
     Column("source", String(16), primary_key=True),
     *(Column(name, BigInteger, nullable=False) for name in AMOUNTS),
-    Index(None, "grain", "starts_at_us"),
+    Index(None, "grain", "cut", "starts_at_us"),
     sqlite_with_rowid=False,
 )
-"""No foreign key: counts must be folded in whatever became of the account."""
+"""Every ticket is counted by hour, day and month, and in each of them several times, which `cut` tells apart: as one of
+all (`WHOLE`), by each dimension alone (the dimension's name), and by all of them together (`EVERY`). So the usual
+questions read few rows; what is not cut by is an empty text.
+
+No foreign key: counts must be folded in whatever became of the account."""
 
 rollup_deltas: Final = Table(
     "rollup_deltas",

@@ -11,6 +11,7 @@ depends_on = None
 KEY = (
     ("account_id", sa.String(32)),
     ("grain", sa.String(8)),
+    ("cut", sa.String(8)),
     ("starts_at_us", sa.BigInteger),
     ("category", sa.String(64)),
     ("priority", sa.String(16)),
@@ -19,7 +20,9 @@ KEY = (
     ("channel", sa.String(16)),
     ("source", sa.String(16)),
 )
-AMOUNTS = ("tickets", "reviews", "processing_us", *(f"latency_{place}" for place in range(14)))
+LATENCY = tuple(f"latency_{place}" for place in range(14))
+SOURCES = ("from_rule", "from_local", "from_provider", "from_emergency")
+AMOUNTS = ("tickets", "reviews", "processing_us", *LATENCY, *SOURCES)
 
 
 def upgrade() -> None:
@@ -31,7 +34,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint(*(name for name, _ in KEY), name="pk_rollups"),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_rollups_grain_starts_at_us", "rollups", ["grain", "starts_at_us"])
+    op.create_index("ix_rollups_grain_cut_starts_at_us", "rollups", ["grain", "cut", "starts_at_us"])
     op.create_table(
         "rollup_deltas",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False),
