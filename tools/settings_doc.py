@@ -27,11 +27,16 @@ Truth values are `true` and `false`; `1` and `0`, `yes` and `no`, `on` and `off`
 """
 
 SECTIONS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
-    ("Server", "", ("environment", "host", "port", "data_dir", "trusted_proxies")),
+    ("Server", "", ("environment", "host", "port", "data_dir", "trusted_proxies", "drain_seconds")),
     (
         "Database",
         "See [PostgreSQL](../guides/postgresql.md).",
         ("database_url", "database_timeout_seconds", "database_connections"),
+    ),
+    (
+        "When the database is away",
+        "See [the spool](../guides/spool.md).",
+        ("spool_dir", "spool_mb", "stale_keys_seconds"),
     ),
     (
         "Redis",

@@ -109,6 +109,7 @@ class App:
     queued: Callable[[], int] = field(default=lambda: 0)
     shared: "Shared | None" = None
     spool: SpoolingJournal | None = None
+    is_spooling: Callable[[], bool] = field(default=lambda: False)
     draining: bool = False
     """Whether the server is about to stop, so that traffic should go elsewhere."""
     hooks: Hooks = field(init=False)
@@ -341,10 +342,17 @@ def build(settings: Settings, *, serves: bool = True) -> App:
             await spool.close()
         await store.close()
 
+    store_works = True
+
     async def probe() -> bool:
+        nonlocal store_works
         if spool is not None and spool.spooling:
             return spool.usable
-        return await store.probe() or (spool is not None and spool.usable)
+        store_works = await store.probe()
+        return store_works or (spool is not None and spool.usable)
+
+    def is_spooling() -> bool:
+        return spool is not None and (spool.spooling or not store_works)
 
     try:
         app = assemble(
@@ -370,14 +378,14 @@ def build(settings: Settings, *, serves: bool = True) -> App:
         store.abandon()
         raise CannotStart(str(error)) from None
     app.queued = store.queued
-    app.spool = spool
+    app.spool, app.is_spooling = spool, is_spooling
     if spool is not None:
         app.eraser.erasables.append(SpooledTexts(spool))
         watch_spool(
             spool,
             metrics=app.metrics,
             log=log,
-            on_stored=app.hooks.events_written,
+            on_stored=app.hooks.dispatcher.wake,
             on_fault=lambda error: log.error("fault", route="spool", **fault_fields(error)),
         )
     app.eraser.erasables += [app.jobs, WebhookBodies(store.write)]

@@ -72,6 +72,27 @@ class Settings(BaseSettings):
     database_connections: int = Field(
         8, ge=2, le=200, description="Most connections of a server to PostgreSQL, besides two for verdicts and news."
     )
+    spool_dir: Path | None = Field(
+        None,
+        description="Folder, best on a volume of its own, where verdicts are kept while the database is away, and from "
+        "which they are stored when it is back. Without one they are refused with 503 meanwhile.",
+    )
+    spool_mb: int = Field(
+        256, ge=1, le=1_000_000, description="Most megabytes of that folder; beyond it verdicts are refused with 503."
+    )
+    stale_keys_seconds: int = Field(
+        300,
+        ge=0,
+        le=86_400,
+        description="How long keys that were known before stay valid while the database cannot be asked.",
+    )
+    drain_seconds: float = Field(
+        0,
+        ge=0,
+        le=600,
+        description="How long `/health/ready` answers 503 after SIGTERM while requests are still served, so that a "
+        "load balancer notices.",
+    )
     job_processes: int | None = Field(
         None,
         ge=0,

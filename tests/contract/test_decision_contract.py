@@ -46,6 +46,7 @@ def test_health_is_measured(production: Server) -> None:
     assert answer.json() == {
         "status": "healthy",
         "api": "operational",
+        "storage": "ok",
         "rules_engine": "operational",
         "ai_layer": "disabled",
         "limits": "local",

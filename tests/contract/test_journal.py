@@ -12,7 +12,15 @@ from stores import ACCOUNT, KEY, NOW_US, Store, idempotency, open_store, record,
 
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
-from firstline.ports.journal import CounterDelta, JournalUnavailable, KeyUse, OutboxEvent, Record
+from firstline.ports.journal import (
+    CounterDelta,
+    JournalUnavailable,
+    KeyUse,
+    OutboxEvent,
+    Record,
+    RecordRefused,
+    StoreAway,
+)
 from firstline.ports.storage import StorageUnavailable
 
 TABLES = ("tickets", "verdicts", "usage", "key_uses", "idempotency", "outbox", "provider_spend")
@@ -107,7 +115,7 @@ def test_an_empty_record_is_no_mistake(with_store: Run) -> None:
 def test_a_record_is_stored_wholly_or_not_at_all(with_store: Run, bad: Callable[[], Record]) -> None:
     async def work(store: Store) -> None:
         await store.journal.append(full(1))
-        with pytest.raises(JournalUnavailable):
+        with pytest.raises(RecordRefused):
             await store.journal.append(bad())
 
     assert counts(with_store(work)) == [1] * 7
@@ -126,7 +134,7 @@ def test_one_bad_record_never_fails_its_neighbours(with_store: Run) -> None:
 
     store = with_store(work)
     bad = sum(number % 7 == 3 for number in range(2, 100))
-    assert sum(isinstance(outcome, JournalUnavailable) for outcome in outcomes) == bad
+    assert sum(isinstance(outcome, RecordRefused) for outcome in outcomes) == bad
     assert sum(outcome is None for outcome in outcomes) == 98 - bad
     assert store.count("tickets") == 99 - bad
 
@@ -204,7 +212,7 @@ def test_a_negative_amount_is_refused_even_where_the_sum_is_not_negative(with_st
         assert (found.calls, found.cost_usd_micros) == (5, 450)
 
     with_store(work)
-    assert [type(outcome).__name__ for outcome in outcomes] == ["NoneType", "JournalUnavailable", "NoneType"]
+    assert [type(outcome).__name__ for outcome in outcomes] == ["NoneType", "RecordRefused", "NoneType"]
 
 
 def test_an_answer_that_came_too_late_adds_a_revision_an_event_and_its_spend(with_store: Run) -> None:
@@ -212,7 +220,7 @@ def test_an_answer_that_came_too_late_adds_a_revision_an_event_and_its_spend(wit
         await store.journal.append(full(1))
         late = Record(verdicts=(verdict(1, revision=2),), outbox=(event(2),), spend=(spend(day=1),))
         await store.journal.append(late)
-        with pytest.raises(JournalUnavailable):
+        with pytest.raises(RecordRefused):
             await store.journal.append(replace(late, outbox=(event(3),)))
         assert len(await store.storage.provider_spend(ACCOUNT, since_us=DAY[1])) == 1
 
@@ -228,7 +236,7 @@ def test_an_answer_that_came_too_late_adds_a_revision_an_event_and_its_spend(wit
 def test_a_late_answer_to_a_ticket_that_was_never_stored_leaves_nothing(with_store: Run) -> None:
     async def work(store: Store) -> None:
         late = Record(verdicts=(verdict(1, revision=2),), outbox=(event(2),), spend=(spend(),))
-        with pytest.raises(JournalUnavailable):
+        with pytest.raises(RecordRefused):
             await store.journal.append(late)
 
     assert counts(with_store(work)) == [0] * 7
@@ -281,7 +289,7 @@ def test_a_locked_database_is_unavailable_with_its_cause(tmp_path: Path, monkeyp
         async with open_store("sqlite", tmp_path) as store:
             with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
-                with pytest.raises(JournalUnavailable, match="locked by another process"):
+                with pytest.raises(StoreAway, match="locked by another process"):
                     await store.journal.append(record(1))
                 other.execute("ROLLBACK")
             await store.journal.append(record(1))
@@ -301,7 +309,7 @@ def test_a_full_disk_is_unavailable_with_its_cause_and_nothing_is_half_written(t
 
             await store.journal.run(fill)  # type: ignore[attr-defined]
             big = Record(tickets=(ticket(1, text="x" * 500_000),), verdicts=(verdict(1),))
-            with pytest.raises(JournalUnavailable, match="the disk is full"):
+            with pytest.raises(StoreAway, match="the disk is full"):
                 await store.journal.append(big)
             assert counts(store) == [0] * 7
 

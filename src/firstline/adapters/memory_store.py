@@ -11,9 +11,9 @@ from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
 from firstline.ports.journal import (
     IdempotencyEntry,
-    JournalUnavailable,
     OutboxEvent,
     Record,
+    RecordRefused,
     RollupDelta,
     SpendDelta,
     TicketRow,
@@ -104,7 +104,7 @@ class MemoryStore:
             or any(amount < 0 for row in record.spend for amount in row[4:])
         )
         if broken:
-            raise JournalUnavailable("the record breaks a constraint")
+            raise RecordRefused("the record breaks a constraint")
 
     def account(self, account_id: str) -> Account:
         """An account by its id."""

@@ -67,6 +67,17 @@ class Metrics:
             "firstline_job_rows", "Rows of jobs that are done.", ["contract", "outcome"], registry=registry
         )
         self.queued_writes = Gauge("firstline_queued_writes", "Writes waiting for their group.", registry=registry)
+        self.spooled = Counter(
+            "firstline_spooled_records", "Records kept on disk while the store was away.", registry=registry
+        )
+        self.spool_refused = Counter(
+            "firstline_spool_refused_records", "Spooled records that the store refused for good.", registry=registry
+        )
+        self.spool_records = Gauge("firstline_spool_records", "Records that wait in the spool.", registry=registry)
+        self.spool_bytes = Gauge("firstline_spool_bytes", "Size of the spool on disk.", registry=registry)
+        self.spool_oldest = Gauge(
+            "firstline_spool_oldest_record_seconds", "Age of the oldest record in the spool.", registry=registry
+        )
         self.webhook_attempts = Counter(
             "firstline_webhook_attempts", "Attempts to deliver an event.", ["outcome"], registry=registry
         )

@@ -10,6 +10,7 @@ Guarantees of every journal:
 - After `close`, everything appended before is durable or has raised.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -18,9 +19,24 @@ class JournalUnavailable(Exception):
     """The record could not be made durable; nothing of it was stored, unless it is `OutcomeUnknown`."""
 
 
-class OutcomeUnknown(JournalUnavailable):
+class StoreAway(JournalUnavailable):
+    """The store could not be reached, or cannot write: the record itself may be good."""
+
+
+class OutcomeUnknown(StoreAway):
     """The connection to the store broke while the record was being committed, and the store could not be asked again
     in time: the record is stored wholly or not at all, and nobody knows which."""
+
+    def __init__(self, cause: str, *, mark: str | None = None) -> None:
+        """Args:
+        mark: by which the store tells later; see `MarkedStore.settle`.
+        """
+        super().__init__(cause)
+        self.mark = mark
+
+
+class RecordRefused(JournalUnavailable):
+    """A record breaks a constraint; no other attempt will store it."""
 
 
 class TicketRow(NamedTuple):
@@ -194,4 +210,29 @@ class Journal(Protocol):
             constraint (a ticket or idempotency key that is there already, a verdict without its ticket, or spend that
             is negative).
         """
+        ...
+
+
+class MarkedStore(Protocol):
+    """Stores records under marks of the caller's choice, so that it can be asked later whether they were stored."""
+
+    async def append_all(self, records: Sequence[Record], *, mark: str) -> None:
+        """Make records durable in one transaction, together with a mark that was never used before.
+
+        Args:
+            mark: 32 hexadecimal digits.
+        Raises: RecordRefused when one of them breaks a constraint; StoreAway, and then only `settle` knows whether
+            they were stored.
+        """
+        ...
+
+    async def settle(self, mark: str) -> bool:
+        """Whether the records of a mark were stored; if not, they never will be under it.
+
+        Raises: StoreAway.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back what the store holds open for this; it may be used again."""
         ...

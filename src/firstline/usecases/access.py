@@ -1,5 +1,9 @@
-"""Who is asking: keys into callers, with a cache that forgets within a second of a change elsewhere."""
+"""Who is asking: keys into callers, with a cache that forgets within a second of a change elsewhere.
 
+While the store cannot be asked, a caller that was known before any change was seen stays known for a bounded time.
+"""
+
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +14,13 @@ from firstline.core.api_key import Scope, hash_of, looks_like_key
 from firstline.core.plans import MICROSECONDS
 from firstline.core.taxonomy import Contract
 from firstline.ports.clock import Clock
-from firstline.ports.storage import Account, ApiKey, Storage
+from firstline.ports.storage import Account, ApiKey, Storage, StorageUnavailable
 
 CACHE_S: Final = 30
+STALE_S: Final = 300
+AWAY_S: Final = 1
+"""How long after a failure the store is not asked again for those who are known."""
+
 MAX_CACHED: Final = 50_000
 
 DEMO_KEYS: Final[Mapping[str, str]] = {
@@ -75,11 +83,17 @@ DEMO_ACCOUNTS: Final = {
 class Access:
     """Turns keys into callers."""
 
-    def __init__(self, storage: Storage, *, clock: Clock) -> None:
+    def __init__(self, storage: Storage, *, clock: Clock, stale_s: int = STALE_S) -> None:
+        """Args:
+        stale_s: how long after it was read a caller stays known while the store cannot be asked.
+        """
         self._storage = storage
         self._clock = clock
+        self._stale_us = stale_s * MICROSECONDS
         self._cache: OrderedDict[str, tuple[int, Caller | Refusal]] = OrderedDict()
         self._forgotten = 0
+        self._away_until_us = 0
+        self._asking: asyncio.Task[Caller | Refusal] | None = None
 
     async def authenticate(self, key: str | None, *, development: bool) -> Caller | Refusal:
         """Who a key belongs to.
@@ -87,7 +101,7 @@ class Access:
         Args:
             key: as the request carries it; None when it carries none.
             development: whether the demo keys are valid for this request.
-        Raises: StorageUnavailable when the key is not known yet and the store cannot be asked.
+        Raises: StorageUnavailable when the key is not known and the store cannot be asked.
         """
         if not key:
             return Refusal.MISSING
@@ -97,12 +111,58 @@ class Access:
         demo = DEMO_ACCOUNTS.get(key_hash)
         if demo is not None:
             return Caller(demo) if development else Refusal.INVALID
-        cached = self._cache.get(key_hash)
         now_us = self._clock.now_us()
-        if cached is not None and cached[0] - CACHE_S * MICROSECONDS <= now_us < cached[0]:
-            return cached[1]
+        known = self._known(key_hash, now_us, for_us=CACHE_S * MICROSECONDS)
+        if known is not None:
+            return known
+        if self._away_until_us:
+            return await self._while_away(key_hash, now_us)
+        try:
+            return await self._ask(key_hash, now_us)
+        except StorageUnavailable:
+            known = self._still_known(key_hash, self._clock.now_us())
+            if known is None:
+                raise
+            return known
+
+    def forget(self) -> None:
+        """Drop everything that is cached: a key, a plan or an account has changed."""
+        self._forgotten += 1
+        self._cache.clear()
+
+    def _known(self, key_hash: str, now_us: int, *, for_us: int) -> Caller | Refusal | None:
+        cached = self._cache.get(key_hash)
+        if cached is None or not cached[0] <= now_us < cached[0] + for_us:
+            return None
+        return cached[1]
+
+    def _still_known(self, key_hash: str, now_us: int) -> Caller | Refusal | None:
+        """What is known while the store is away: of those that were refused nothing changes by it."""
+        return self._known(key_hash, now_us, for_us=self._stale_us)
+
+    async def _while_away(self, key_hash: str, now_us: int) -> Caller | Refusal:
+        """Nobody who is known waits for a store that has just failed; one of them asks again now and then."""
+        known = self._still_known(key_hash, now_us)
+        if known is None:
+            return await self._ask(key_hash, now_us)
+        if now_us >= self._away_until_us and self._asking is None:
+            self._asking = asyncio.create_task(self._ask(key_hash, now_us))
+            self._asking.add_done_callback(self._asked)
+        return known
+
+    def _asked(self, asking: "asyncio.Task[Caller | Refusal]") -> None:
+        self._asking = None
+        if not asking.cancelled():
+            asking.exception()  # who asked has been answered already
+
+    async def _ask(self, key_hash: str, now_us: int) -> Caller | Refusal:
         forgotten = self._forgotten
-        found = await self._storage.find_key(key_hash)
+        try:
+            found = await self._storage.find_key(key_hash)
+        except StorageUnavailable:
+            self._away_until_us = self._clock.now_us() + AWAY_S * MICROSECONDS
+            raise
+        self._away_until_us = 0
         answer: Caller | Refusal
         if found is None:
             answer = Refusal.INVALID
@@ -114,10 +174,5 @@ class Access:
             return answer
         if len(self._cache) >= MAX_CACHED:
             self._cache.popitem(last=False)
-        self._cache[key_hash] = (now_us + CACHE_S * MICROSECONDS, answer)
+        self._cache[key_hash] = (now_us, answer)
         return answer
-
-    def forget(self) -> None:
-        """Drop everything that is cached: a key, a plan or an account has changed."""
-        self._forgotten += 1
-        self._cache.clear()

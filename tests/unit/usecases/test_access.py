@@ -3,11 +3,13 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from firstline.adapters.memory_store import MemoryStore
 from firstline.core.api_key import hash_of
 from firstline.core.taxonomy import Contract
-from firstline.ports.storage import Account, ApiKey, AuditEntry
-from firstline.usecases.access import Access, Caller, Refusal
+from firstline.ports.storage import Account, ApiKey, AuditEntry, StorageUnavailable
+from firstline.usecases.access import CACHE_S, Access, Caller, Refusal
 
 NOW_US = 1_795_000_000_000_000
 SECRET = "atc_" + "k" * 32
@@ -59,6 +61,117 @@ def test_a_key_is_read_once_and_again_after_it_is_forgotten() -> None:
         await store.revoke_key(KEY.id, account_id=None, at_us=NOW_US, audit=AUDIT)
         assert isinstance(await access.authenticate(SECRET, development=False), Caller)
         access.forget()
+        assert await access.authenticate(SECRET, development=False) is Refusal.REVOKED
+
+    asyncio.run(work())
+
+
+class Set:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.at_us = NOW_US
+
+    def now_us(self) -> int:
+        return self.at_us
+
+    def monotonic_s(self) -> float:
+        return 0.0
+
+    def pass_s(self, seconds: float) -> None:
+        self.at_us += int(seconds * 1_000_000)
+
+
+class StoreThatGoes(MemoryStore):
+    """Can be away; counts how often it is asked."""
+
+    away = False
+    asked = 0
+
+    async def find_key(self, key_hash: str) -> tuple[ApiKey, Account] | None:
+        self.asked += 1
+        if self.away:
+            raise StorageUnavailable("away")
+        return await super().find_key(key_hash)
+
+
+async def known_then_away(stale_s: int = 300) -> tuple[StoreThatGoes, Access, Set]:
+    store, clock = StoreThatGoes(), Set()
+    await store.add_account(ACCOUNT, KEY, AUDIT)
+    access = Access(store, clock=clock, stale_s=stale_s)
+    await access.authenticate(SECRET, development=False)
+    store.away = True
+    return store, access, clock
+
+
+def test_a_known_key_is_served_while_the_store_is_away_for_a_bounded_time() -> None:
+    async def work() -> None:
+        _, access, clock = await known_then_away()
+        clock.pass_s(CACHE_S + 1)
+        assert isinstance(await access.authenticate(SECRET, development=False), Caller)
+        clock.pass_s(300 - CACHE_S)
+        with pytest.raises(StorageUnavailable):
+            await access.authenticate(SECRET, development=False)
+
+    asyncio.run(work())
+
+
+def test_an_unknown_key_is_not_answered_while_the_store_is_away() -> None:
+    async def work() -> None:
+        _, access, _ = await known_then_away()
+        with pytest.raises(StorageUnavailable):
+            await access.authenticate("atc_" + "u" * 32, development=False)
+
+    asyncio.run(work())
+
+
+def test_a_known_key_does_not_wait_again_and_again_for_a_store_that_is_away() -> None:
+    async def work() -> None:
+        store, access, clock = await known_then_away()
+        clock.pass_s(CACHE_S + 1)
+        before = store.asked
+        for _ in range(50):
+            assert isinstance(await access.authenticate(SECRET, development=False), Caller)
+        assert store.asked == before + 1
+
+    asyncio.run(work())
+
+
+def test_a_key_that_was_known_is_not_served_after_a_change_was_seen() -> None:
+    async def work() -> None:
+        _, access, _ = await known_then_away()
+        access.forget()
+        with pytest.raises(StorageUnavailable):
+            await access.authenticate(SECRET, development=False)
+
+    asyncio.run(work())
+
+
+def test_a_revoked_key_stays_refused_while_the_store_is_away() -> None:
+    async def work() -> None:
+        store, access, clock = await known_then_away()
+        store.away = False
+        await store.revoke_key(KEY.id, account_id=None, at_us=NOW_US, audit=AUDIT)
+        access.forget()
+        assert await access.authenticate(SECRET, development=False) is Refusal.REVOKED
+        store.away = True
+        clock.pass_s(CACHE_S + 1)
+        assert await access.authenticate(SECRET, development=False) is Refusal.REVOKED
+
+    asyncio.run(work())
+
+
+def test_a_key_revoked_during_the_outage_is_refused_once_the_store_is_back() -> None:
+    async def work() -> None:
+        store, access, clock = await known_then_away()
+        clock.pass_s(CACHE_S + 1)
+        assert isinstance(await access.authenticate(SECRET, development=False), Caller)
+        await store.revoke_key(KEY.id, account_id=None, at_us=NOW_US, audit=AUDIT)
+        store.away = False
+        clock.pass_s(2)
+        await access.authenticate(SECRET, development=False)
+        for _ in range(5):
+            await asyncio.sleep(0)
         assert await access.authenticate(SECRET, development=False) is Refusal.REVOKED
 
     asyncio.run(work())

@@ -25,7 +25,7 @@ from firstline.adapters.sql.engine import cause_of
 from firstline.adapters.sql.postgres_engine import APPLICATION, DURABLE
 from firstline.adapters.sql.postgres_group import NOW, Group, group_of, is_refused
 from firstline.adapters.sql.storable_text import storable
-from firstline.ports.journal import JournalUnavailable, OutcomeUnknown, Record
+from firstline.ports.journal import JournalUnavailable, OutcomeUnknown, Record, RecordRefused, StoreAway
 
 MAX_QUEUED: Final = 20_000
 MAX_GROUP_ROWS: Final = 5_000
@@ -84,7 +84,7 @@ class PostgresJournal:
         self._old_marks: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._trying: list[_Append] = []
-        self._unknown = False
+        self._unknown: str | None = None
 
     async def start(self) -> None:
         """Begin writing; call from the event loop that will await `append`."""
@@ -107,7 +107,7 @@ class PostgresJournal:
         if len(self._queue) >= MAX_QUEUED:
             raise JournalUnavailable("too many writes are waiting")
         if is_refused(record):
-            raise JournalUnavailable("the record breaks a constraint")
+            raise RecordRefused("the record breaks a constraint")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._queue.append(_Append(record, future, loop.time() + self._timeout_s))
@@ -160,7 +160,7 @@ class PostgresJournal:
             return
         except asyncpg.PostgresError as error:
             if not (error.sqlstate or "").startswith(_OF_THE_RECORD):
-                _fail(group, cause_of(error))
+                _fail(group, StoreAway, cause_of(error))
                 return
             cause = cause_of(error)
         except Exception as error:  # whatever it was, it must reach those who wait
@@ -175,7 +175,7 @@ class PostgresJournal:
             return
         cleaned = storable(group[0].record)
         if cleaned == group[0].record:
-            _fail(group, cause)
+            _fail(group, RecordRefused, cause)
         else:
             group[0].record = cleaned
             await self._store(group)
@@ -214,13 +214,14 @@ class PostgresJournal:
             else:
                 self._old_marks = [mark]
                 return
-            self._trying, self._unknown = group, True
+            self._trying, self._unknown = group, mark
             try:
                 stored = await self._was_stored(mark, group)
             finally:
-                self._trying, self._unknown = [], False
+                self._trying, self._unknown = [], None
             if stored:
-                self._old_marks.append(mark)
+                if not any(append.over for append in group):  # else somebody may ask for the mark later
+                    self._old_marks.append(mark)
                 return
 
     async def _was_stored(self, mark: str, group: list[_Append]) -> bool:
@@ -287,13 +288,13 @@ class PostgresJournal:
             await asyncio.sleep(LOOK_S)
             now = loop.time()
             while self._queue and self._queue[0].deadline <= now:
-                self._queue.popleft().fail(JournalUnavailable(self._cause))
-            kind = OutcomeUnknown if self._unknown else JournalUnavailable
+                self._queue.popleft().fail(StoreAway(self._cause))
             for append in self._trying:
                 if not append.over and append.deadline <= now:
-                    append.fail(kind(self._cause))
+                    mark = self._unknown
+                    append.fail(OutcomeUnknown(self._cause, mark=mark) if mark else StoreAway(self._cause))
 
 
-def _fail(group: Iterable[_Append], cause: str) -> None:
+def _fail(group: Iterable[_Append], kind: type[JournalUnavailable], cause: str) -> None:
     for append in group:
-        append.fail(JournalUnavailable(cause))
+        append.fail(kind(cause))

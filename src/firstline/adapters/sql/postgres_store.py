@@ -9,6 +9,7 @@ from typing import Final
 from firstline.adapters.sql.postgres_changes import PostgresChanges
 from firstline.adapters.sql.postgres_engine import open_postgres
 from firstline.adapters.sql.postgres_journal import PostgresJournal
+from firstline.adapters.sql.postgres_marks import PostgresMarks
 from firstline.adapters.sql.postgres_partitions import make_partitions
 from firstline.adapters.sql.postgres_schema import check_schema
 from firstline.adapters.sql.runners import write_directly
@@ -71,6 +72,7 @@ def postgres_store(
         journal=journal,
         storage=storage,
         write=write,
+        marks=PostgresMarks(url, timeout_s=timeout_s),
         shared=True,
         probe=StoreProbe(lambda: journal.append(Record()), storage),
         queued=lambda: journal.queued,

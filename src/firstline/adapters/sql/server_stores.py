@@ -9,10 +9,11 @@ from firstline.adapters.sql.engine import Database, open_engine
 from firstline.adapters.sql.migrate import migrate
 from firstline.adapters.sql.runners import Writes
 from firstline.adapters.sql.sql_storage import SqlStorage
+from firstline.adapters.sql.sqlite_marks import SqliteMarks
 from firstline.adapters.sql.sqlite_writer import SqliteWriter
 from firstline.adapters.sql.store_probe import StoreProbe, write_a_page
 from firstline.adapters.sql.wal_checkpoints import WalCheckpoints
-from firstline.ports.journal import Journal
+from firstline.ports.journal import Journal, MarkedStore
 from firstline.ports.storage import StorageUnavailable
 
 
@@ -23,6 +24,7 @@ class ServerStore:
     Attributes:
         database: for adapters that read for themselves.
         write: for adapters that write for themselves.
+        marks: stores what a spool has kept.
         shared: whether other servers may use the database at the same time.
         queued: how many records wait for their group.
         start: to be called in the event loop that serves, before anything is written.
@@ -34,6 +36,7 @@ class ServerStore:
     journal: Journal
     storage: SqlStorage
     write: Writes
+    marks: MarkedStore
     shared: bool
     probe: Callable[[], Awaitable[bool]]
     queued: Callable[[], int]
@@ -79,6 +82,7 @@ def sqlite_store(path: Path, *, on_foreign_change: Callable[[], None], release: 
         journal=writer,
         storage=storage,
         write=writer.run,
+        marks=SqliteMarks(writer),
         shared=False,
         probe=StoreProbe(lambda: writer.run(write_a_page), storage),
         queued=lambda: writer.queued,

@@ -25,7 +25,9 @@ from firstline.ports.journal import (
     JournalUnavailable,
     OutboxEvent,
     Record,
+    RecordRefused,
     SpendDelta,
+    StoreAway,
     TicketRow,
     VerdictRow,
 )
@@ -175,7 +177,7 @@ class SqliteWriter:
                         connection = self._connect()
                         self._poll(connection)
             except StorageUnavailable as error:
-                self._fail(self._take(MAX_QUEUED), str(error))
+                self._fail(self._take(MAX_QUEUED), StoreAway, str(error))
             if connection is not None:
                 while self._queue:
                     self._write(connection, self._take(MAX_GROUP_ROWS))
@@ -190,7 +192,7 @@ class SqliteWriter:
     def _connect(self) -> Connection:
         connection = self._engine.connect()
         try:
-            _raw(connection).executescript(_INBOX)
+            raw_of(connection).executescript(_INBOX)
         except BaseException:
             connection.invalidate()
             raise
@@ -215,15 +217,17 @@ class SqliteWriter:
         if group[0].task is not None:
             self._run_task(connection, group[0])
             return
-        raw = _raw(connection)
+        raw = raw_of(connection)
         try:
-            _store(raw, [write.record for write in group if write.record])
+            store(raw, [write.record for write in group if write.record])
         except Exception as error:  # whatever it was, it must reach those who wait
             if len(group) == 1:
                 record = group[0].record or Record()
                 cleaned = storable(record)
                 if cleaned == record:
-                    self._fail(group, cause_of(error))
+                    # A full disk or a lock is the store's fault; everything else lies in the record.
+                    away = isinstance(error, sqlite3.OperationalError)
+                    self._fail(group, StoreAway if away else RecordRefused, cause_of(error))
                     return
                 group[0].record = cleaned
             for write in group:
@@ -243,15 +247,15 @@ class SqliteWriter:
 
     def _poll(self, connection: Connection) -> None:
         try:
-            version = _raw(connection).execute("PRAGMA data_version").fetchone()[0]
+            version = raw_of(connection).execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error:
             return
         if self._data_version not in (-1, version) and self._loop is not None:
             self._call(lambda _: self._on_foreign_change(), [])
         self._data_version = version
 
-    def _fail(self, group: Iterable[_Write], cause: str) -> None:
-        self._call(_raise, [(write.future, JournalUnavailable(cause)) for write in group])
+    def _fail(self, group: Iterable[_Write], kind: type[JournalUnavailable], cause: str) -> None:
+        self._call(_raise, [(write.future, kind(cause)) for write in group])
 
     def _call(self, function: Callable[[list[Any]], None], argument: list[Any]) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -270,14 +274,15 @@ def _raise(errors: list[tuple["asyncio.Future[Any]", BaseException]]) -> None:
             future.set_exception(error)
 
 
-def _raw(connection: Connection) -> sqlite3.Connection:
+def raw_of(connection: Connection) -> sqlite3.Connection:
+    """The driver's connection under one of SQLAlchemy's."""
     raw = connection.connection.driver_connection
     if not isinstance(raw, sqlite3.Connection):
         raise TypeError("the embedded writer works on SQLite only")
     return raw
 
 
-def _store(raw: sqlite3.Connection, records: Sequence[Record]) -> None:
+def store(raw: sqlite3.Connection, records: Sequence[Record]) -> None:
     """Write records in one transaction; all of them or, on any error, none."""
     raw.execute(
         _STORE,

@@ -43,6 +43,8 @@ class Edge:
                     (b"x-request-id", request_id.encode()),
                     (b"x-content-type-options", b"nosniff"),
                 ]
+                if self._app.draining:  # the next request of this client should reach another server
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:

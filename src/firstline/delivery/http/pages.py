@@ -97,11 +97,18 @@ class Pages:
         body = {
             "status": "healthy" if stores and rules else "degraded",
             "api": "operational" if stores else "cannot store verdicts",
+            "storage": self._storage(stores),
             "rules_engine": "operational" if rules else "failed",
             "ai_layer": self._ai_layer(),
             "limits": "shared" if self._app.limiter.shared else "local",
         }
         return json_reply(body, status=200 if stores else 503)
+
+    def _storage(self, works: bool) -> str:
+        """Where verdicts go: into the store, into the spool, or nowhere."""
+        if not works:
+            return "unavailable"
+        return "spooling" if self._app.is_spooling() else "ok"
 
     def _ai_layer(self) -> str:
         """Whether any provider can be asked, as their breakers say."""
@@ -116,7 +123,7 @@ class Pages:
 
     async def ready(self, request: Request) -> Response:
         """Whether traffic should be sent here."""
-        works = await self._app.probe() and self._rules_work()
+        works = not self._app.draining and await self._app.probe() and self._rules_work()
         return json_reply({"status": "ok" if works else "unavailable"}, status=200 if works else 503)
 
     async def metrics(self, request: Request) -> Response:

@@ -293,6 +293,7 @@ class HealthBody(BaseModel):
     status: Literal["healthy", "degraded"]
     api: str
     rules_engine: str
+    storage: Literal["ok", "spooling", "unavailable"]
     ai_layer: str
     limits: Literal["shared", "local"]
 

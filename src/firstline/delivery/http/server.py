@@ -4,10 +4,12 @@ import asyncio
 import errno
 import importlib.util
 import logging
+import math
 import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -38,6 +40,8 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT, which let running requests finish for up to `GRACE_S` seconds.
 
+    Before that, `drain_seconds` long, the server is not ready any more but goes on serving; a second signal ends that.
+
     Args:
         on_ready: called with the base URL once the server listens and can answer.
         bounds: of connections; None for the usual ones.
@@ -62,7 +66,7 @@ def run(
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE_S,
     )
-    server = _Server(config, gate=gate, on_listening=lambda: on_ready(base_url(listener, settings.host)))
+    server = _Server(config, app=app, gate=gate, on_listening=lambda: on_ready(base_url(listener, settings.host)))
     try:
         server.run([listener])
     except SystemExit:
@@ -115,8 +119,10 @@ def _cause(error: OSError) -> str:
 class _Server(uvicorn.Server):
     """uvicorn's server, which says when it listens and returns normally when a signal stops it."""
 
-    def __init__(self, config: uvicorn.Config, *, gate: Gate, on_listening: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, *, app: App, gate: Gate, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
+        self._app = app
+        self._drained_s = math.inf
         self._gate = gate
         self._on_listening = on_listening
 
@@ -133,7 +139,16 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
-        self.should_exit = True
+        if self._app.draining or not self._app.settings.drain_seconds:
+            self.should_exit = True
+        else:
+            self._drained_s = time.monotonic() + self._app.settings.drain_seconds
+        self._app.draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if time.monotonic() >= self._drained_s:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
 
 def _allow_files(wanted: int) -> None:
