@@ -29,7 +29,7 @@ from firstline.usecases.analytics import (
     Report,
 )
 
-_MANY = 500
+_MANY = 100
 """Groups beyond which an answer is written in a thread."""
 
 
