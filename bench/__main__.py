@@ -11,7 +11,7 @@ from typing import Final
 
 from rich.console import Console
 
-from bench import bulk, cost, latency, limits, local, memory, provider_cost, provider_faults, redaction, stores
+from bench import bulk, cost, latency, limits, local, memory, provider_cost, provider_faults, redaction, scale, stores
 from bench.cores import Cores
 
 _PARTS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
@@ -27,6 +27,7 @@ _PROVIDERS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
     "provider-cost": provider_cost.run,
     "provider-faults": provider_faults.run,
     "stores": stores.run,
+    "scale": scale.run,
     "limits": limits.run,
 }
 """Run when they are named: they install a gateway and take a quarter of an hour, or need PostgreSQL and Redis."""

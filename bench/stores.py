@@ -44,7 +44,7 @@ def run(console: Console, cores: Cores, quick: bool) -> None:
         rows: dict[str, list[tuple[float, float]]] = {"SQLite": [], "PostgreSQL": []}
         for number in range(rounds + 1):
             for name, ours in (("SQLite", embedded), ("PostgreSQL", shared)):
-                requests = _requests(ours, count, seed=number)
+                requests = classify_requests(ours, count, seed=number)
                 of_the_database = _journal_of(url) if ours is shared else None
                 before, theirs = ours.server.cpu_seconds(), of_the_database.cpu_seconds() if of_the_database else 0.0
                 outcome = workers.submit(closed_loop, ours.server.port, requests, CONCURRENCY).result()
@@ -69,7 +69,7 @@ def _two_servers(console: Console, cores: Cores, count: int) -> None:
             url = stack.enter_context(database())
             found = [stack.enter_context(servers.firstline(cores=[core], database_url=url)) for core in range(number)]
             workers = stack.enter_context(cores.workers(number))
-            turns = [_rate(workers, found, count * 2, seed=100 + turn) for turn in range(TURNS)]
+            turns = [requests_a_second(workers, found, count * 2, seed=100 + turn) for turn in range(TURNS)]
             rates.append(max(turns[1:]))  # the first one warms up; others on this machine only slow it down
     ratio = rates[1] / rates[0]
     table.add_row("1", f"{rates[0]:,.0f}", "", "")
@@ -78,9 +78,9 @@ def _two_servers(console: Console, cores: Cores, count: int) -> None:
     console.print(table)
 
 
-def _rate(workers: Executor, found: Sequence[Firstline], count: int, *, seed: int) -> float:
+def requests_a_second(workers: Executor, found: Sequence[Firstline], count: int, *, seed: int) -> float:
     """Requests a second of all servers together."""
-    lots = [_requests(ours, count, seed=seed) for ours in found]
+    lots = [classify_requests(ours, count, seed=seed) for ours in found]
     began = time.perf_counter()
     under_way: list[Future[Outcome]] = [
         workers.submit(closed_loop, ours.server.port, lot, CONCURRENCY) for ours, lot in zip(found, lots, strict=True)
@@ -90,7 +90,8 @@ def _rate(workers: Executor, found: Sequence[Firstline], count: int, *, seed: in
     return sum(map(len, lots)) / (time.perf_counter() - began)
 
 
-def _requests(ours: Firstline, count: int, *, seed: int) -> list[bytes]:
+def classify_requests(ours: Firstline, count: int, *, seed: int) -> list[bytes]:
+    """Different tickets to classify."""
     return [
         post("/api/v1/classify", orjson.dumps({"ticket": text}), key=ours.classifier_key)
         for text in tickets(count, length=CHARACTERS, seed=seed)
