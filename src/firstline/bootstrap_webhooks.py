@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from firstline import __version__
 from firstline.adapters.outbound import GuardedOutbound
 from firstline.adapters.sealing import KEY_FILE, open_sealer
-from firstline.adapters.sql.runners import read_in_threads
+from firstline.adapters.sql.runners import read_in_threads, write_directly
 from firstline.adapters.sql.server_stores import ServerStore
 from firstline.adapters.sql.sql_webhooks import SqlWebhooks
 from firstline.adapters.telemetry import Metrics, fault_fields
@@ -68,7 +68,9 @@ def build_webhooks(app: "App", store: ServerStore) -> Hooks:
     except OSError as error:
         place = settings.data_dir / KEY_FILE
         raise SettingsInvalid(f"The key in {place} cannot be used: {error.strerror or error}.") from None
-    webhooks = SqlWebhooks(read_in_threads(store.database), store.write)
+    # Servers that claim at the same time would be in each other's way again and again if that were serializable.
+    deliver = write_directly(store.database, isolation="READ COMMITTED") if store.shared else None
+    webhooks = SqlWebhooks(read_in_threads(store.database), store.write, deliver=deliver)
     outbound = GuardedOutbound(loopback=app.development, user_agent=f"firstline/{__version__}")
     interests = Interests(webhooks)
     dispatcher = Dispatcher(

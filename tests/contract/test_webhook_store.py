@@ -13,7 +13,7 @@ from stores import ACCOUNT, KINDS, NOW_US, account, entry
 from firstline.adapters.memory_store import MemoryStore
 from firstline.adapters.memory_webhooks import MemoryWebhooks
 from firstline.adapters.sql.postgres_store import postgres_store
-from firstline.adapters.sql.runners import read_in_threads
+from firstline.adapters.sql.runners import read_in_threads, write_directly
 from firstline.adapters.sql.server_stores import sqlite_store
 from firstline.adapters.sql.sql_webhooks import SqlWebhooks
 from firstline.ports.journal import Journal, OutboxEvent, Record
@@ -80,7 +80,8 @@ async def open_store(kind: str, folder: Path, url: str | None) -> AsyncIterator[
     await store.start()
     await store.storage.add_account(account(), None, entry("1"))
     await store.storage.add_account(account(OTHER, email="o@example.com"), None, entry("2"))
-    first, again = (SqlWebhooks(read_in_threads(store.database), store.write) for _ in range(2))
+    deliver = write_directly(store.database, isolation="READ COMMITTED") if store.shared else None
+    first, again = (SqlWebhooks(read_in_threads(store.database), store.write, deliver=deliver) for _ in range(2))
     try:
         yield Store(store.journal, first, again)
     finally:

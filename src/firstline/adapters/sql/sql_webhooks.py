@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, and_, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from firstline.adapters.sql.runners import Reads, Writes
@@ -49,9 +49,13 @@ _FREE: Final = 0
 class SqlWebhooks:
     """Implements `ports.webhooks.Webhooks`."""
 
-    def __init__(self, read: Reads, write: Writes) -> None:
+    def __init__(self, read: Reads, write: Writes, *, deliver: Writes | None = None) -> None:
+        """Args:
+        deliver: for what servers do at the same time, which relies on locks of rows alone; None for `write`.
+        """
         self._read = read
         self._write = write
+        self._deliver = deliver or write
 
     async def interests(self) -> Mapping[str, frozenset[str]]:
         """See the port, as for all methods below."""
@@ -171,7 +175,7 @@ class SqlWebhooks:
 
         if not await self._read(lambda connection: connection.execute(select(outbox.c.id).limit(1)).first()):
             return 0  # nothing is written while there is nothing to do
-        return await self._write(task)
+        return await self._deliver(task)
 
     async def claim(
         self, *, now_us: int, lease_us: int, slots: int, endpoint_slots: int, busy: Mapping[str, int]
@@ -190,21 +194,17 @@ class SqlWebhooks:
                     claimed += _claim(connection, endpoint, now_us=now_us, lease_us=lease_us, limit=free)
             return claimed
 
-        return await self._write(task)
+        return await self._deliver(task)
 
     async def settle(self, attempted: Sequence[Attempted]) -> None:
-        def task(connection: Connection) -> None:
-            for one in attempted:
-                _settle(connection, one)
-
-        await self._write(task)
+        await self._deliver(lambda connection: _settle(connection, attempted))
 
     async def release(self, claimed: Sequence[Claimed]) -> None:
         def task(connection: Connection) -> None:
             for one in claimed:
                 connection.execute(update(deliveries).where(*_held(one)).values(lease_us=_FREE))
 
-        await self._write(task)
+        await self._deliver(task)
 
     async def release_all(self) -> None:
         held = (deliveries.c.state == _PENDING, deliveries.c.lease_us > _FREE)
@@ -293,7 +293,8 @@ def _targets(connection: Connection, accounts: Iterable[str]) -> dict[str, list[
     """Enabled endpoints with the kinds that they ask for, by account."""
     query = select(endpoints.c.account_id, endpoints.c.id, endpoints.c.kinds)
     query = query.where(endpoints.c.state == _ENABLED, endpoints.c.account_id.in_(sorted(accounts)))
-    rows = connection.execute(query.order_by(endpoints.c.account_id, endpoints.c.id)).all()
+    query = query.order_by(endpoints.c.account_id, endpoints.c.id)
+    rows = connection.execute(query.with_for_update(read=True, key_share=True)).all()  # none is deleted meanwhile
     first: Callable[[Any], str] = lambda row: row[0]  # noqa: E731
     return {
         account: [(row[1], frozenset(orjson.loads(row[2]))) for row in group] for account, group in groupby(rows, first)
@@ -360,30 +361,83 @@ def _claim(connection: Connection, endpoint: Endpoint, *, now_us: int, lease_us:
     ]
 
 
-def _settle(connection: Connection, one: Attempted) -> None:
-    log = connection.execute(select(deliveries.c.log).where(*_held(one.claimed))).scalar()
-    if log is None:  # deleted, or claimed by somebody else since
+def _settle(connection: Connection, attempted: Sequence[Attempted]) -> None:
+    held = _still_held(connection, attempted)
+    if not held:
         return
-    kept = [*orjson.loads(log), attempt_data(one.attempt)][-MAX_LOGGED:]
-    statement = update(deliveries).where(*_held(one.claimed)).values(
-        state=one.state.value,
-        attempts=one.claimed.attempts + 1,
-        next_at_us=one.next_at_us,
+    rows = [
+        {
+            "of_endpoint": one.claimed.endpoint.id,
+            "of_event": one.claimed.event_id,
+            "held_us": one.claimed.lease_us,
+            "new_state": one.state.value,
+            "new_attempts": one.claimed.attempts + 1,
+            "new_next_at_us": one.next_at_us,
+            "new_log": orjson.dumps([*log, attempt_data(one.attempt)][-MAX_LOGGED:]).decode(),
+        }
+        for one, log in held
+    ]
+    connection.execute(_SETTLED, rows)
+    for endpoint_id, ones in _by_endpoint([one for one, _ in held]).items():
+        _remember_health(connection, endpoint_id, ones)
+        for one in ones:
+            if one.disable is not None and _disable(connection, endpoint_id, one.disable, one.attempt.at_us):
+                _bury(connection, [endpoint_id])
+                if one.audit is not None:
+                    insert_audit(connection, one.audit)
+
+
+_SETTLED: Final = (
+    update(deliveries)
+    .where(
+        deliveries.c.endpoint_id == bindparam("of_endpoint"),
+        deliveries.c.event_id == bindparam("of_event"),
+        deliveries.c.state == _PENDING,
+        deliveries.c.lease_us == bindparam("held_us"),
+    )
+    .values(
+        state=bindparam("new_state"),
+        attempts=bindparam("new_attempts"),
+        next_at_us=bindparam("new_next_at_us"),
         lease_us=_FREE,
-        log=orjson.dumps(kept).decode(),
-    )  # fmt: skip
-    connection.execute(statement)
-    endpoint = endpoints.c.id == one.claimed.endpoint.id
-    if one.state is DeliveryState.DELIVERED:
-        well = update(endpoints).where(endpoint, endpoints.c.failing_since_us.is_not(None))
-        connection.execute(well.values(failing_since_us=None))
-        return
-    ill = update(endpoints).where(endpoint, endpoints.c.failing_since_us.is_(None))
-    connection.execute(ill.values(failing_since_us=one.attempt.at_us))
-    if one.disable is not None and _disable(connection, one.claimed.endpoint.id, one.disable, one.attempt.at_us):
-        _bury(connection, [one.claimed.endpoint.id])
-        if one.audit is not None:
-            insert_audit(connection, one.audit)
+        log=bindparam("new_log"),
+    )
+)
+
+
+def _still_held(connection: Connection, attempted: Sequence[Attempted]) -> list[tuple[Attempted, list[Any]]]:
+    """What was neither deleted nor claimed by somebody else since, with the log so far."""
+    query = select(deliveries.c.endpoint_id, deliveries.c.event_id, deliveries.c.lease_us, deliveries.c.log)
+    names = sorted({one.claimed.event_id for one in attempted})
+    query = query.where(deliveries.c.event_id.in_(names), deliveries.c.state == _PENDING)
+    logs = {tuple(row[:3]): row[3] for row in connection.execute(query)}
+    found = []
+    for one in attempted:
+        log = logs.get((one.claimed.endpoint.id, one.claimed.event_id, one.claimed.lease_us))
+        if log is not None:
+            found.append((one, orjson.loads(log)))
+    return found
+
+
+def _by_endpoint(attempted: Sequence[Attempted]) -> dict[str, list[Attempted]]:
+    found: dict[str, list[Attempted]] = {}
+    for one in sorted(attempted, key=lambda one: one.claimed.endpoint.id):  # locks are taken in one order
+        found.setdefault(one.claimed.endpoint.id, []).append(one)
+    return found
+
+
+def _remember_health(connection: Connection, endpoint_id: str, ones: Sequence[Attempted]) -> None:
+    """Since when the endpoint has only failed, after attempts in their order."""
+    well = any(one.state is DeliveryState.DELIVERED for one in ones)
+    since_us: int | None = None
+    for one in ones:
+        since_us = None if one.state is DeliveryState.DELIVERED else since_us or one.attempt.at_us
+    statement = update(endpoints).where(endpoints.c.id == endpoint_id)
+    if since_us is None:
+        statement = statement.where(endpoints.c.failing_since_us.is_not(None))
+    elif not well:
+        statement = statement.where(endpoints.c.failing_since_us.is_(None))
+    connection.execute(statement.values(failing_since_us=since_us))
 
 
 def _disable(connection: Connection, endpoint_id: str, reason: DisabledReason, at_us: int) -> bool:
