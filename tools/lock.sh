@@ -5,7 +5,7 @@ lock() {
     uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header "$@"
 }
 lock pyproject.toml -o requirements.lock
-lock pyproject.toml --extra parquet --group dev -c requirements.lock -o requirements-dev.lock
+lock pyproject.toml --extra parquet --extra ray --group dev -c requirements.lock -o requirements-dev.lock
 # PyTorch is installed by itself: its builds differ by machine, and the training needs no particular one.
 lock pyproject.toml --group train --override training/without-torch.txt -c requirements.lock -o requirements-train.lock
 lock --group build -c requirements-dev.lock -o requirements-build.lock
