@@ -29,7 +29,7 @@ ALL_ACCOUNTS: Final = "all"
 FEW_GROUPS: Final = 40
 """A report of more is put together in a thread: each group takes some 25 µs."""
 
-FOLD_AT_ONCE: Final = 50
+FOLD_AT_ONCE: Final = 200
 """Groups of records that are folded in by one transaction, so that none is long."""
 
 _DAY_US: Final = 86_400 * MICROSECONDS
