@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from firstline.core.taxonomy import Channel, Contract, Decision, Priority
 from firstline.core.verdict import Source
@@ -19,6 +19,15 @@ MAX_NAME = 200
 
 _Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00]+$")]
 _Moment = Annotated[str, Field(min_length=1, max_length=40)]
+
+
+def _whole(value: object) -> object:
+    """A whole number, with a fraction of zero or without; no text and no truth value that could pass for one."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("not a whole number")
+    return value
 
 
 class TicketFilters(BaseModel):
@@ -49,7 +58,9 @@ class TicketsQuery(TicketFilters):
     """A page of them."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = Field(default=PAGE)
-    cursor: Annotated[str, Field(max_length=100)] | None = Field(default=None, description="`next` of the page before.")
+    cursor: Annotated[str, Field(pattern="^[A-Za-f][A-Za-z0-9_-]{31}$")] | None = Field(
+        default=None, description="`next` of the page before."
+    )
 
 
 class ExportQuery(TicketFilters):
@@ -124,7 +135,7 @@ class TicketBody(_TicketBody):
 class RetentionRequest(RequestBody):
     """How long tickets are kept."""
 
-    days: Annotated[int, Field(strict=True)] | None = Field(
+    days: Annotated[int, BeforeValidator(_whole)] | None = Field(
         description="null for good.", json_schema_extra={"minimum": 1, "maximum": MAX_DAYS}
     )
 

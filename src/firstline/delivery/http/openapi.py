@@ -65,7 +65,7 @@ def openapi_document(table: list[RouteSpec]) -> dict[str, Any]:
                 content["application/problem+json"] = content.popitem()[1]
         if spec.gives is None:
             content = responses[str(spec.status)].get("content", {})
-            content |= {spec.media_type: content.popitem()[1]} if content else {}
+            content |= dict.fromkeys(spec.media_type.split(", "), content.popitem()[1]) if content else {}
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
     return document

@@ -24,6 +24,7 @@ from firstline.delivery.http.jobs_v1 import MAX_KEYED_UPLOAD_BYTES, JobsV1
 from firstline.delivery.http.own_settings_v1 import OwnSettingsV1
 from firstline.delivery.http.pages import Pages
 from firstline.delivery.http.providers_v1 import ProvidersV1
+from firstline.delivery.http.ticket_export import MEDIA_TYPES
 from firstline.delivery.http.tickets_v1 import TicketsV1
 from firstline.delivery.http.webhooks_v1 import WebhooksV1
 
@@ -41,7 +42,7 @@ class RouteSpec:
         errors: error statuses and the model of their body.
         secured: whether a key is asked for.
         listed: whether OpenAPI shows it.
-        media_type: of a successful answer that is no JSON.
+        media_type: of a successful answer that is no JSON; several with a comma and a space.
         keyless: whether a key may be missing in development.
         idempotent: of a POST, whether `Idempotency-Key` is honoured.
         max_body: most bytes of a body that comes with one.
@@ -198,7 +199,7 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
             errors=_errors(c, 401, 409, 422, 429, 503), secured=True, query=history_schemas.TicketsQuery,
         ),
         RouteSpec(
-            "GET", "/v1/tickets/export", tickets.export, _HISTORY, media_type="application/x-ndjson",
+            "GET", "/v1/tickets/export", tickets.export, _HISTORY, media_type=", ".join(MEDIA_TYPES.values()),
             errors=_errors(c, 401, 409, 422, 429, 501, 503), secured=True, query=history_schemas.ExportQuery,
         ),
         RouteSpec(
