@@ -319,7 +319,8 @@ def build(settings: Settings, *, serves: bool = True) -> App:
         background.append(asyncio.create_task(store_spend(app, store.journal)))
         if worker is not None:
             worker.start()
-        app.hooks.start()
+        if serves:  # a worker cannot know which destinations its servers may address
+            app.hooks.start()
         return_memory()
 
     async def close() -> None:
