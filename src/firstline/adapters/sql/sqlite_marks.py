@@ -14,6 +14,10 @@ from firstline.ports.journal import Record, RecordRefused, StoreAway
 from firstline.ports.storage import StorageUnavailable
 
 
+class _Refused(Exception):
+    """Undoes the transaction; none of what the writer takes for a failure of the store."""
+
+
 class SqliteMarks:
     """Works on the connection of the server's writer."""
 
@@ -29,10 +33,12 @@ class SqliteMarks:
                 connection.execute(insert(journal_groups).values(id=mark, fenced=0, at_us=time.time_ns() // 1_000))
                 store(raw_of(connection), cleaned)
             except (IntegrityError, sqlite3.IntegrityError, sqlite3.DataError) as error:
-                raise RecordRefused(f"the record breaks a constraint ({type(error).__name__})") from None
+                raise _Refused from error
 
         try:
             await self._writer.run(work)
+        except _Refused:
+            raise RecordRefused("the record breaks a constraint") from None
         except StorageUnavailable as error:
             raise StoreAway(str(error)) from None
 
