@@ -175,7 +175,8 @@ class Jobs:
             elif erasing.customer_ref is not None:
                 count += await asyncio.to_thread(self.files.erase_customer, job.id, erasing.customer_ref)
             else:
-                count += await asyncio.to_thread(self._erase_tickets, job, [place.ticket_id for place in erasing.tickets])
+                tickets = [place.ticket_id for place in erasing.tickets]
+                count += await asyncio.to_thread(self._erase_tickets, job, tickets)
         return count
 
     def _erase_tickets(self, job: Job, tickets: Sequence[str]) -> int:

@@ -1,6 +1,6 @@
 """What requests and answers about jobs look like."""
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, Field
 
@@ -29,7 +29,9 @@ class JobQuery(BaseModel):
 class JobsQuery(BaseModel):
     """Which jobs are listed."""
 
-    before: str | None = Field(None, description="`next` of the page before.")
+    before: Annotated[str, Field(pattern="^job_[0-9a-f]{32}$")] | None = Field(
+        None, description="`next` of the page before."
+    )
     limit: int = Field(100, ge=1, le=100)
 
 
@@ -69,4 +71,4 @@ class JobsBody(BaseModel):
 class JobUpload(BaseModel):
     """Rows: a JSON list, NDJSON, CSV, Parquet or a message per line, by Content-Type."""
 
-    tickets: list[str | dict[str, object]]
+    tickets: Annotated[list[str | dict[str, object]], Field(min_length=1, max_length=1_000_000)]

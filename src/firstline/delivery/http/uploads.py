@@ -1,7 +1,6 @@
 """Uploads of many rows: read while they come in, never held in memory, checked row by row.
 
-The event loop hands blocks over to a thread of its own for each upload, which reads rows out of them; a few uploads are
-read at once, and more wait for their turn.
+The event loop hands blocks over to a thread of its own for each upload, which reads rows out of them.
 """
 
 import asyncio
@@ -36,7 +35,8 @@ MAX_UPLOAD_BYTES: Final = 2 << 30
 MAX_ELEMENT: Final = 1 << 20
 """Characters of one element of a JSON list."""
 
-READ_AT_ONCE: Final = 4
+READ_AT_ONCE: Final = 16
+"""Uploads; more of them wait. One that comes slowly holds its place, so these are more than a machine has cores."""
 
 _FIELDS: Final = ("user_plan", "channel", "history", "customer_ref", "external_id")
 _AHEAD_BLOCKS: Final = 16
