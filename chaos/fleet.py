@@ -15,6 +15,8 @@ RESTART_S: Final = 0.5
 """How long a supervisor waits before it starts a process again."""
 
 TERM_S: Final = 30.0
+SPOOL_MB: Final = 1
+SPOOL_BYTES: Final = SPOOL_MB << 20
 
 
 class Member:
@@ -82,16 +84,15 @@ class Member:
 class Fleet:
     """Two replicas and two workers over one database and one folder for jobs."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *, spool: Mapping[str, str]) -> None:
-        """Args:
-        spool: further variables of replicas that have a spool, whose folder is added; empty for none.
-        """
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.ports = [free_port(), free_port()]
         self.replicas = []
         for number, port in enumerate(self.ports):
-            own = {"FIRSTLINE_JOB_PROCESSES": "0"}
-            if spool:
-                own |= {**spool, "FIRSTLINE_SPOOL_DIR": str(folder / f"spool-{number}")}
+            own = {
+                "FIRSTLINE_JOB_PROCESSES": "0",
+                "FIRSTLINE_SPOOL_DIR": str(folder / f"spool-{number}"),
+                "FIRSTLINE_SPOOL_MB": str(SPOOL_MB),
+            }
             self.replicas.append(
                 Member(f"replica-{number}", ["serve", "--port", str(port)], {**environment, **own}, folder)
             )

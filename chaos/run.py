@@ -24,14 +24,13 @@ from chaos.traffic import Customer, Kind, Traffic
 from chaos.work import Api
 from firstline.adapters.sql.postgres_engine import open_postgres
 from firstline.adapters.sql.postgres_schema import upgrade
-from firstline.bootstrap import open_accounts
+from firstline.bootstrap_stores import open_accounts
 from firstline.core.api_key import KeyKind
 from firstline.core.taxonomy import Contract
 from firstline.settings import Settings, load_settings
 
 START_S: Final = 60.0
 QUOTA_LANES: Final = 4
-SPOOL_MB: Final = 1
 RETRIES: Final = "0.5,1,1,1,2,2,2,3,3,3,5,5,5,5,5,5,5,5,5,5"
 KINDS: Final = ("ticket.classified", "ticket.escalated", "ticket.needs_review")
 
@@ -71,8 +70,6 @@ class Run:
         self._postgres, self._redis = Postgres(folder), Redis(folder)
         self._receiver = Receiver(seed)
         self._checks = Checks()
-        self._spools = "spool_dir" in Settings.model_fields
-        spool = {"FIRSTLINE_SPOOL_MB": str(SPOOL_MB)} if self._spools else {}
         self._environment = {
             "FIRSTLINE_DATABASE_URL": self._postgres.url,
             "FIRSTLINE_REDIS_URL": self._redis.url,
@@ -84,7 +81,7 @@ class Run:
             "RATE_LIMIT_DAILY": str(size.quota),
             "SECRET_KEY": secrets.token_hex(32),
         }
-        self._fleet = Fleet(folder, self._environment, spool=spool)
+        self._fleet = Fleet(folder, self._environment)
         self._customers: dict[str, Customer] = {}
 
     async def go(self) -> Checks:
@@ -100,8 +97,8 @@ class Run:
             rows = self._api("job")
             job = await rows.upload(self._size.rows, seed=self._seed)
             self._say(f"load, and a job of {self._size.rows:,} rows")
-            faults = Faults(self._fleet, self._postgres, self._redis, seed=self._seed, scale=self._size.scale)
-            await faults.run(self._size.load_s, self._say, spool=self._spools)
+            faults = Faults(self._fleet, self._postgres, self._redis, traffic, seed=self._seed, scale=self._size.scale)
+            await faults.run(self._size.load_s, self._say)
             self._say("quiet")
             await self._wait_until_ready()
             await asyncio.wait_for(traffic.end(), self._size.settle_s)
@@ -142,7 +139,8 @@ class Run:
             for port in self._fleet.ports:
                 while True:
                     with suppress(httpx2.HTTPError):
-                        if (await client.get(f"http://127.0.0.1:{port}/health/ready")).status_code == 200:
+                        health = (await client.get(f"http://127.0.0.1:{port}/health")).json()
+                        if health.get("status") == "healthy" and health.get("storage", "ok") == "ok":
                             break
                     if asyncio.get_running_loop().time() > patience:
                         raise CannotRun(f"a replica was not ready in {START_S:g} s; its log is in {self._folder}.")
@@ -175,6 +173,7 @@ class Run:
             traffic.lane(self._customers["mixed"], both, rate=8.0)
         for _ in range(4):
             traffic.lane(self._customers["keyed"], both, rate=2.0, keyed=True)
+        traffic.lane(self._customers["keyed"], both, rate=2.0)  # whose events go through the spool as well
         for _ in range(QUOTA_LANES):
             traffic.lane(self._customers["quota"], (Kind.CLASSIFY,), rate=1.0)
         return traffic
@@ -201,12 +200,16 @@ class Run:
         checks = self._checks
         outcomes = traffic.book.outcomes.most_common()
         checks.figure("answers", ", ".join(f"{name} {count:,}" for name, count in outcomes))
+        checks.figure("spools filled", faults.spools_filled)
+        if not faults.spools_filled:
+            checks.violations.append("no spool was full: nothing is known of what happens then")
         checks.figure("longest wait for an answer", f"{traffic.book.worst_s:.1f} s")
         stored = {name: await self._stored(name) for name in self._customers}
         for name in ("mixed", "keyed", "quota"):
             held.check_history(checks, self._customers[name], stored[name])
         checks.none_of(
-            (one.key for one in self._customers["keyed"].sent if one.answer is None), "keyed requests never answered"
+            (one.key for one in self._customers["keyed"].sent if one.key and one.answer is None),
+            "keyed requests never answered",
         )
         quota = self._customers["quota"]
         held.check_quota(checks, quota, stored["quota"], limit=self._size.quota, at_once=QUOTA_LANES)

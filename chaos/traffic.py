@@ -80,10 +80,14 @@ class Book:
 
 
 class Traffic:
-    """Lanes that send one request after the other to replicas at random."""
+    """Lanes that send one request after the other to replicas at random.
+
+    `pace` multiplies how many they send, while there is no need to wait for answers.
+    """
 
     def __init__(self, ports: Sequence[int], *, seed: int) -> None:
         self.book = Book()
+        self.pace = 1.0
         self._ports = ports
         self._seed = seed
         self._lanes: list[asyncio.Task[None]] = []
@@ -129,7 +133,7 @@ class Traffic:
                 sent = Sent(kind, _body(kind, written), marks, key)
                 customer.sent.append(sent)
                 await self._send(client, customer, sent, draw)
-                await asyncio.sleep(draw.expovariate(rate))
+                await asyncio.sleep(draw.expovariate(rate * self.pace))
 
     async def _send(self, client: httpx2.AsyncClient, customer: Customer, sent: Sent, draw: Random) -> None:
         loop = asyncio.get_running_loop()
