@@ -92,6 +92,8 @@ def check_history(checks: Checks, customer: Customer, stored: Stored) -> None:
         (one.marks for one in answered if [by_mark.get(mark, [""])[0] for mark in one.marks] != list(one.ids)),
         f"answers of {name} name other tickets than those stored",
     )
+    sent = {mark for one in customer.sent for mark in one.marks}
+    checks.none_of((mark for mark in by_mark if mark not in sent), f"tickets of {name} are of nothing that was sent")
     checks.none_of(
         (one.marks for one in customer.sent if 0 < sum(mark in by_mark for mark in one.marks) < len(one.marks)),
         f"batches of {name} are stored in part",
