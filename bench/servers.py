@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from firstline.bootstrap import open_accounts
+from firstline.bootstrap_stores import open_accounts
 from firstline.core.api_key import KeyKind
 from firstline.core.taxonomy import Contract
 from firstline.settings import load_settings

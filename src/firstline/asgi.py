@@ -6,7 +6,8 @@ adds what only a server of our own can: bounds on headers and slow clients.
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from firstline.bootstrap import CannotStart, build
+from firstline.bootstrap import build
+from firstline.bootstrap_stores import CannotStart
 from firstline.delivery.http.app import create_asgi
 from firstline.settings import SettingsInvalid, load_settings
 

@@ -21,7 +21,8 @@ from firstline.adapters.job_processes import read_frame, task_from_data, write_f
 from firstline.adapters.memory_store import MemoryStore
 from firstline.adapters.system import SystemClock, SystemIdentities, return_memory
 from firstline.adapters.trainer import DirectTrainer
-from firstline.bootstrap import CannotStart, Engine, build_engine
+from firstline.bootstrap import Engine, build_engine
+from firstline.bootstrap_stores import CannotStart
 from firstline.core.categories import CategorySet
 from firstline.core.taxonomy import Contract
 from firstline.ports.bulk import Chunk

@@ -15,6 +15,7 @@ import pytest
 from firstline import bootstrap
 from firstline.adapters.trainer import DirectTrainer
 from firstline.bootstrap import App, Engine
+from firstline.bootstrap_stores import DATABASE_NAME
 from firstline.core.api_key import KeyKind, Scope
 from firstline.core.policy import Policy
 from firstline.core.taxonomy import Contract
@@ -193,7 +194,7 @@ class Server:
         import sqlite3
         from contextlib import closing
 
-        with closing(sqlite3.connect(self.settings.data_dir / bootstrap.DATABASE_NAME)) as connection:
+        with closing(sqlite3.connect(self.settings.data_dir / DATABASE_NAME)) as connection:
             return connection.execute(query).fetchall()
 
 

@@ -360,7 +360,7 @@ def test_from_another_machine_nothing_of_development_is_open(development: Server
 
 
 def test_a_start_that_would_open_development_to_others_is_refused_with_the_reason(serve: Serve) -> None:
-    from firstline.bootstrap import CannotStart
+    from firstline.bootstrap_stores import CannotStart
 
     with pytest.raises(CannotStart, match=r"demo keys.*0\.0\.0\.0.*production"):
         serve(environment="development", host="0.0.0.0")

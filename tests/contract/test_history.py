@@ -11,7 +11,7 @@ import pytest
 from asgi_server import PRODUCTION, Serve, Server
 
 from firstline.adapters.sealing import Sealer
-from firstline.bootstrap import CannotStart
+from firstline.bootstrap_stores import CannotStart
 from firstline.core.taxonomy import Contract
 from firstline.delivery.http import ticket_export
 from firstline.ports.history import History

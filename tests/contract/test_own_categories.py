@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from asgi_server import PRODUCTION, Serve, Server
 
-from firstline.bootstrap import DATABASE_NAME, Engine
+from firstline.bootstrap import Engine
+from firstline.bootstrap_stores import DATABASE_NAME
 from firstline.core.categories import MAX_CATEGORIES, MAX_DESCRIPTION, MAX_EXAMPLE, MAX_EXAMPLES, MAX_NAME
 from firstline.core.taxonomy import Contract
 from firstline.ports.trainer import TrainingFailed

@@ -12,7 +12,8 @@ import httpx
 import pytest
 from asgi_server import PRODUCTION, START_US, Serve, Server
 
-from firstline.bootstrap import DATABASE_NAME, App, Engine
+from firstline.bootstrap import App, Engine
+from firstline.bootstrap_stores import DATABASE_NAME
 from firstline.core.api_key import hash_of
 from firstline.core.asking import MAX_ALLOWED, MAX_ALLOWED_LENGTH, MAX_BUDGET_USD, MAX_CHOICES, MAX_TOKENS
 from firstline.core.doubt import ASSURANCE

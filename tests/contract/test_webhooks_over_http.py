@@ -11,7 +11,7 @@ import httpx
 import pytest
 from asgi_server import PRODUCTION, Serve, Server
 
-from firstline.bootstrap import DATABASE_NAME
+from firstline.bootstrap_stores import DATABASE_NAME
 from firstline.core.events import EventKind
 from firstline.core.taxonomy import Contract
 from firstline.ports.outbound import DestinationRefused

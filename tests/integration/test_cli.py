@@ -20,7 +20,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from firstline import bootstrap
+from firstline import bootstrap, bootstrap_stores
 from firstline.adapters.sql import engine
 from firstline.bootstrap import Engine
 from firstline.core.message import Message
@@ -77,7 +77,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return databases[-1]
 
     monkeypatch.setattr(triage, "build_engine", lambda settings: _engine(settings.rules_dir))
-    monkeypatch.setattr(bootstrap, "open_engine", open_engine)
+    monkeypatch.setattr(bootstrap_stores, "open_engine", open_engine)
 
     def run(*arguments: str, stdin: bytes = b"") -> Done:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))

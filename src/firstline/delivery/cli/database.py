@@ -5,7 +5,7 @@ from pathlib import Path
 
 from firstline.adapters.sql.engine import open_engine
 from firstline.adapters.sql.migrate import migrate, revision_of
-from firstline.bootstrap import database_path, place_of_database
+from firstline.bootstrap_stores import database_path, place_of_database
 from firstline.settings import Settings, load_settings
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from firstline.adapters.plan_files import load_catalogues
-from firstline.bootstrap import DATABASE_NAME, open_accounts, place_of_database
+from firstline.bootstrap_stores import DATABASE_NAME, open_accounts, place_of_database
 from firstline.core.api_key import MAX_NAME_LENGTH, KeyKind, Scope, looks_like_key
 from firstline.core.identity import ACCOUNT, KEY, bare
 from firstline.core.taxonomy import Contract

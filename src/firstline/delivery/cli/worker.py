@@ -5,7 +5,8 @@ import signal
 from pathlib import Path
 
 from firstline import __version__
-from firstline.bootstrap import App, build, place_of_database
+from firstline.bootstrap import App, build
+from firstline.bootstrap_stores import place_of_database
 from firstline.settings import load_settings
 
 

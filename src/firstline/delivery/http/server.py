@@ -19,7 +19,8 @@ from typing import Any, Final, cast
 import uvicorn
 
 from firstline.adapters.telemetry import fault_fields
-from firstline.bootstrap import App, CannotStart
+from firstline.bootstrap import App
+from firstline.bootstrap_stores import CannotStart
 from firstline.core.errors import PublicError
 from firstline.delivery.http.app import create_asgi
 from firstline.delivery.http.protocol import BoundedProtocol, Bounds, Gate
