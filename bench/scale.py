@@ -24,7 +24,7 @@ from bench.cores import Cores
 from bench.cost import CHARACTERS, CONCURRENCY
 from bench.load import Outcome, closed_loop, open_loop, repeating
 from bench.servers import Firstline
-from bench.stores import TARGET, TARGET_OF_TWO, classify_requests, database, requests_a_second
+from bench.stores import TARGET, TARGET_OF_TWO, classify_requests, database, journal_process, requests_a_second
 from bench.texts import tickets
 
 REDIS_URL: Final = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
@@ -79,14 +79,18 @@ def _costs(console: Console, cores: Cores, quick: bool) -> None:
         shared = stack.enter_context(servers.firstline(cores=cores.serving, more=_NO_JOBS, database_url=url))
         workers = stack.enter_context(cores.workers(1))
         found: dict[str, list[float]] = {"SQLite": [], "PostgreSQL and Redis": []}
+        there: list[float] = []
         for number in range(rounds + 1):
             for name, ours in zip(found, (embedded, shared), strict=True):
-                before = ours.server.cpu_seconds()
+                journal = journal_process(url) if ours is shared else None
+                before, theirs = ours.server.cpu_seconds(), journal.cpu_seconds() if journal else 0.0
                 requests = classify_requests(ours, count, seed=number)
                 outcome = workers.submit(closed_loop, ours.server.port, requests, CONCURRENCY).result()
                 _say_refused(console, name, outcome)
                 if number:
                     found[name].append((ours.server.cpu_seconds() - before) / count * 1e6)
+                    if journal:
+                        there.append((journal.cpu_seconds() - theirs) / count * 1e6)
     table = Table(title=f"classify, CPU of the server per request, {rounds} rounds in turn, {CONCURRENCY} connections")
     for heading in ("", "µs min", "median", "max", "× SQLite median", "target"):
         table.add_column(heading, justify="right" if heading not in {"", "target"} else "left")
@@ -96,6 +100,8 @@ def _costs(console: Console, cores: Cores, quick: bool) -> None:
         shown = [f"{value:.0f}" for value in (min(values), median(values), max(values))]
         table.add_row(name, *shown, f"{ratio:.2f}", target)
     console.print(table)
+    if there:
+        console.print(f"PostgreSQL's process for verdicts takes {median(there):.0f} µs of its own.")
 
 
 def _two_servers(console: Console, cores: Cores, quick: bool) -> None:
@@ -139,7 +145,7 @@ def _histories(console: Console, cores: Cores, quick: bool) -> None:
         ways: dict[str, Callable[[Firstline, int], Outcome]] = {
             f"classify, {RATE:g} a second": lambda one, turn: _classify(workers, one, seconds, turn),
             "the newest 50 of the history": lambda one, _: _list(workers, one, seconds, ""),
-            "50 of one day in the middle": lambda one, _: _list(workers, one, seconds, f"&to={_middle()}"),
+            "50 from the middle of the month": lambda one, _: _list(workers, one, seconds, f"&to={_middle()}"),
         }
         table = Table(title=f"latency with {SHORT:,} and with {long:,} tickets of the account, {TURNS} turns each")
         for heading in ("", "p50 ms short", "long", "p99 ms short", "long", "× short", "target"):

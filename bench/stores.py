@@ -45,7 +45,7 @@ def run(console: Console, cores: Cores, quick: bool) -> None:
         for number in range(rounds + 1):
             for name, ours in (("SQLite", embedded), ("PostgreSQL", shared)):
                 requests = classify_requests(ours, count, seed=number)
-                of_the_database = _journal_of(url) if ours is shared else None
+                of_the_database = journal_process(url) if ours is shared else None
                 before, theirs = ours.server.cpu_seconds(), of_the_database.cpu_seconds() if of_the_database else 0.0
                 outcome = workers.submit(closed_loop, ours.server.port, requests, CONCURRENCY).result()
                 used = ours.server.cpu_seconds() - before
@@ -119,7 +119,7 @@ def _ask(url: str, statement: str) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def _journal_of(url: str) -> Server | None:
+def journal_process(url: str) -> Server | None:
     """The process of PostgreSQL that serves the journal, where it runs on this machine."""
     found = _ask(
         url,
