@@ -220,6 +220,7 @@ def build(settings: Settings, *, serves: bool = True) -> App:
                 await task
         await app.eraser.close()
         await app.hooks.close()
+        await app.triage.wait_for_late(at_most_s=LATE_AT_STOP_S)
         await app.asking.close()
         await app.triage.close()
         await app.categories.in_force.close()

@@ -93,8 +93,10 @@ class Place:
         self.refused = 0
 
     @asynccontextmanager
-    async def spool(self, *, max_bytes: int = MB, sealing: Sealer | None = None) -> AsyncIterator[SpoolingJournal]:
-        spool = self.opened(max_bytes=max_bytes, sealing=sealing)
+    async def spool(
+        self, *, max_bytes: int = MB, sealing: Sealer | None = None, segment_bytes: int = 2_000
+    ) -> AsyncIterator[SpoolingJournal]:
+        spool = self.opened(max_bytes=max_bytes, sealing=sealing, segment_bytes=segment_bytes)
         await spool.start()
         try:
             yield spool
@@ -186,6 +188,33 @@ def test_what_was_taken_while_the_store_was_away_is_stored_once_when_it_is_back(
             assert (spool.size, spool.oldest_s, place.changes) == (0, 0.0, [True, False])
             await spool.append(charged(51))
             assert (spool.taken, place.charged()) == (50, 51)
+
+    run(work)
+
+
+def test_under_load_that_never_pauses_the_spool_is_empty_soon_after_the_store_is_back(run: Run) -> None:
+    async def work(place: Place) -> None:
+        async with place.spool(max_bytes=16 * MB, segment_bytes=MB) as spool:
+            place.line.away = True
+            ended = False
+            appended = 0
+
+            async def load(client: int) -> None:
+                nonlocal appended
+                for number in range(100_000):
+                    await spool.append(charged(client * 100_000 + number))
+                    appended += 1
+                    if ended:
+                        return
+
+            clients = [asyncio.create_task(load(client)) for client in range(1, 9)]
+            await until(lambda: appended > 100)
+            place.line.away = False
+            await until(lambda: False in place.changes)
+            ended = True
+            await asyncio.gather(*clients)
+            await until(lambda: not spool.spooling)
+            assert place.charged() == len(place.tickets()) == appended
 
     run(work)
 

@@ -223,6 +223,10 @@ class Triage:
         """Tell accounts of verdicts from now on, as they ask for it."""
         self._store.events = events
 
+    async def wait_for_late(self, *, at_most_s: float) -> None:
+        """Let late answers of providers come and be stored for a while."""
+        await self._store.wait_for_late(at_most_s=at_most_s)
+
     async def close(self) -> None:
         """Wait for no late answer any more."""
         await self._store.close()

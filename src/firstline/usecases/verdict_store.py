@@ -137,6 +137,11 @@ class VerdictStore:
                     task.add_done_callback(self._late.discard)
         return done
 
+    async def wait_for_late(self, *, at_most_s: float) -> None:
+        """Let late answers come and be stored for a while."""
+        if self._late:
+            await asyncio.wait(self._late, timeout=at_most_s)
+
     async def close(self) -> None:
         """Wait for no late answer any more."""
         tasks = list(self._late)

@@ -1,6 +1,8 @@
 """A journal that keeps records on disk while the store is away, and stores them in order when it is back.
 
 While anything waits in the spool, new records go behind it; so records of a caller that awaits each keep their order.
+When the last part of the spool is being stored, new ones wait for that and then go straight to the store: otherwise the
+spool would never be empty under load.
 Groups are written as on SQLite: whatever queued up during one fsync is the next write.
 
 Each part of the spool is stored under a mark that is on disk before. After a crash or a broken connection the store is
@@ -81,6 +83,9 @@ class SpoolingJournal:
         self._writing = 0
         self._wake = asyncio.Event()
         self._filled = asyncio.Event()
+        self._going = asyncio.Event()
+        self._going.set()
+        self._told = False
         self._closing = False
         self._limit = MOST_RECORDS
         self._oldest_us: int | None = None
@@ -133,18 +138,19 @@ class SpoolingJournal:
 
     async def start(self) -> None:
         """Store what an earlier process has left, as far as the store is there, and begin."""
-        if self._folder.records:
-            self.on_change(True)
+        self._tell()
         try:
             while await self._store_some():
                 pass
         except (StoreAway, OSError):
             self._filled.set()
+            self._going.set()
         self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._empty())]
 
     async def append(self, record: Record) -> None:
         """See `ports.journal.Journal.append`."""
         mark = None
+        await self._going.wait()
         if not self.spooling:
             try:
                 await self._journal.append(record)
@@ -166,6 +172,7 @@ class SpoolingJournal:
             self._tasks[1].cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._tasks[1]
+            self._going.set()
             with contextlib.suppress(StoreAway, OSError, TimeoutError):
                 async with asyncio.timeout(CLOSE_S):
                     while await self._store_some():
@@ -185,10 +192,10 @@ class SpoolingJournal:
             raise JournalUnavailable("the store is away and the spool is full")
         if not self.spooling:
             self._oldest_us = at_us
-            self.on_change(True)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append((frame, future))
         self._queued_bytes += len(frame)
+        self._tell()
         self._wake.set()
         await future
 
@@ -232,12 +239,14 @@ class SpoolingJournal:
                     pause_s = _FIRST_PAUSE_S
             except (StoreAway, OSError) as error:
                 self._filled.set()
+                self._going.set()
                 if not isinstance(error, StoreAway):
                     self.on_fault(error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             except Exception as error:  # a bug must not lose what waits
                 self._filled.set()
+                self._going.set()
                 self.on_fault(error)
                 await asyncio.sleep(_LONGEST_PAUSE_S)
             else:
@@ -248,13 +257,13 @@ class SpoolingJournal:
 
         Raises: StoreAway, OSError.
         """
-        waited = self._folder.records
         batch = await asyncio.to_thread(self._folder.read, self._limit)
         if batch is None:
-            if waited == 0 and not self.spooling:
-                self._oldest_us = None
+            self._ended()
             return False
         self._oldest_us = batch.frames[0].at_us
+        if self._folder.records <= len(batch.frames) and not self._closing:
+            self._going.clear()
         if batch.mark is not None:
             if await self._store.settle(batch.mark):
                 await self._done(batch)
@@ -278,14 +287,16 @@ class SpoolingJournal:
         """The records of a batch that were not stored before they were spooled."""
         asked: dict[str, bool] = {}
         records = []
-        for frame in batch.frames:
-            spooled = unpacked(frame.body, sealing=self._sealing)
+        for spooled in await asyncio.to_thread(self._unpacked, batch):
             mark = spooled.mark
             if mark is not None and mark not in asked:
                 asked[mark] = await self._store.settle(mark)
             if mark is None or not asked[mark]:
                 records.append(spooled.record)
         return records
+
+    def _unpacked(self, batch: Batch) -> list[Spooled]:
+        return [unpacked(frame.body, sealing=self._sealing) for frame in batch.frames]
 
     async def _refused(self, batch: Batch, records: list[Record]) -> None:
         """Store fewer at once until the one at fault is alone; that one is kept aside."""
@@ -326,6 +337,13 @@ class SpoolingJournal:
         self._ended()
 
     def _ended(self) -> None:
+        """Let records go straight to the store where nothing waits any more."""
         if not self.spooling:
             self._oldest_us = None
-            self.on_change(False)
+            self._going.set()
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._told != self.spooling:
+            self._told = self.spooling
+            self.on_change(self._told)
