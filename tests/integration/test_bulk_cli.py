@@ -219,7 +219,7 @@ def test_an_input_without_rows_gives_an_output_without_rows(run: Run, tmp_path: 
         (["a.csv", "--column", "subject", "--keep", "day"], "There is no column 'day' to keep"),
         (["broken.parquet"], "broken.parquet cannot be read: it is no valid Parquet file."),
         (["missing.parquet"], "missing.parquet cannot be read: No such file or directory."),
-        (["."], ". cannot be read: Is a directory."),
+        (["empty"], "empty has no Parquet files."),
         (["a.bin"], "a.bin has an unknown format; firstline reads parquet, csv, jsonl and txt."),
         (["a.csv", "--keep", "category"], "--keep category: the output has a column of that name already."),
         (["a.txt", "--keep", "id"], "--keep needs columns; a txt file has none."),
@@ -230,6 +230,7 @@ def test_an_input_without_rows_gives_an_output_without_rows(run: Run, tmp_path: 
 def test_a_mistake_is_one_sentence(run: Run, tmp_path: Path, arguments: list[str], sentence: str) -> None:
     pq.write_table(pa.table({"id": [1], "subject": ["x"]}), tmp_path / "a.parquet")
     write_csv(tmp_path / "a.csv", [["id", "subject"], [1, "x"]])
+    (tmp_path / "empty").mkdir()
     (tmp_path / "a.txt").write_text("hello\n")
     (tmp_path / "a.bin").write_bytes(b"\x1f\x8b\0\0")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and then nothing of the kind")

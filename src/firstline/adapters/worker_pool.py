@@ -32,6 +32,8 @@ _END_S: Final = 5.0
 class Alone:
     """Implements `ports.bulk.Workers` in this process."""
 
+    count: Final = 1
+
     def map(
         self, work: Callable[[Work], Result], things: Iterable[Work], *, lost: Callable[[Work], Result]
     ) -> Iterator[tuple[Work, Result]]:

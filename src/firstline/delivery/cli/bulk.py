@@ -11,14 +11,18 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
+from firstline import __version__
 from firstline.adapters.bulk_output import SUFFIX, OutputRefused, PartFolder, PartWriter
 from firstline.adapters.bulk_text import CsvParts, JsonLinesParts
 from firstline.adapters.parquet_files import MAGIC, ParquetParts, ParquetReader, ParquetUnusable
+from firstline.adapters.parquet_set import ParquetSet, find_files
+from firstline.adapters.ray_pool import RayTasks, RayUnusable
 from firstline.adapters.worker_pool import Alone, Processes
 from firstline.core.message import Message
 from firstline.core.taxonomy import Contract
 from firstline.delivery.cli.bulk_progress import Said
 from firstline.delivery.cli.formats import Format, Output
+from firstline.delivery.cli.options import Engine
 from firstline.delivery.cli.rows import (
     TEXT_COLUMNS,
     Lines,
@@ -53,6 +57,9 @@ _OUTPUTS: Final = {
     ".parquet": Output.PARQUET,
     ".pq": Output.PARQUET,
 }
+_SENT: Final = ("model_file", "rules_dir", "low_confidence_threshold", "review_probability")
+"""Settings that what decides is made of."""
+
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _HEAD_BYTES: Final = 4_096
 
@@ -67,6 +74,7 @@ class BulkOptions:
         resume: go on where an unfinished run is complete.
         force: replace the output.
         progress: say how far it is even where standard error is no terminal.
+        engine: who decides.
     """
 
     processes: int | None = None
@@ -74,6 +82,7 @@ class BulkOptions:
     resume: bool = False
     force: bool = False
     progress: bool = False
+    engine: Engine = Engine.LOCAL
 
 
 def is_bulk(task: Task) -> bool:
@@ -90,13 +99,13 @@ def triage_bulk(task: Task, options: BulkOptions) -> int:
     kind = _kind_of(task)
     _check_paths(task, options)
     decide = RowDecider(load_settings(rules_dir=task.rules_dir), task)
-    processes = options.processes or _cores()
     with ExitStack() as opened:
         try:
             source, kept_schema = _open_source(task, options, opened, plain=kind is not Output.PARQUET)
             triage = decide.load()
             writer = _writer(kind, task.contract, options.keep, kept_schema)
             run = _run_of(task, options, triage, kind)
+            workers = _workers(options, opened)
             output = PartFolder(task.out, writer=writer, run=run, resume=options.resume, force=options.force)
             opened.callback(output.close)
             said = opened.enter_context(
@@ -105,35 +114,39 @@ def triage_bulk(task: Task, options: BulkOptions) -> int:
             tally = decide_file(
                 source,
                 output=output,
-                workers=Processes(processes) if processes > 1 else Alone(),
+                workers=workers,
                 decide=decide,
                 contract=task.contract,
                 told=said,
             )
-        except (OutputRefused, ParquetUnusable) as error:
+        except (OutputRefused, ParquetUnusable, RayUnusable) as error:
             raise Mistake(str(error)) from None
         except WorkersLost as error:
-            raise Mistake(f"{str(error).capitalize()}. {_go_on(task)} Fewer --processes need less memory.") from None
+            words = str(error)
+            hint = " Fewer --processes need less memory." if options.engine is Engine.LOCAL else ""
+            raise Mistake(f"{words[0].upper()}{words[1:]}. {_go_on(task)}{hint}") from None
         except OSError as error:
             raise Mistake(_unwritable(task, error)) from None
         except KeyboardInterrupt:
             said.end()
             say(f"Stopped. {_go_on(task)}")
             raise
-    said.summary(tally, out=task.out, processes=processes)
+    said.summary(tally, out=task.out, processes=workers.count)
     return FOUND_WRONG if tally.failed else 0
 
 
 class RowDecider:
     """Decides on the items of a chunk; loads model and rules where it is, when they are first needed.
 
-    It can be sent to another process or machine: what has been loaded stays behind, and is loaded there.
+    It can be sent to another process or machine: what has been loaded stays behind, and is loaded there. Only the
+    settings of model and rules go with it, and no secret.
     """
 
     def __init__(self, settings: Settings, task: Task) -> None:
         self._settings = settings
         self._task = task
         self._decide: ChunkDecider | None = None
+        self._loaded: tuple[str, ...] | None = None
 
     def __call__(self, items: Sequence[Item]) -> Columns:
         """See `usecases.bulk.ChunkDecider`."""
@@ -143,14 +156,21 @@ class RowDecider:
         return self._decide(items)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_settings": self._settings, "_task": self._task, "_decide": None}
+        sent = {name: getattr(self._settings, name) for name in _SENT}
+        paths = {name: path.absolute() for name, path in sent.items() if isinstance(path, Path)}
+        settings = Settings.model_construct(**{**sent, **paths})
+        return {"_settings": settings, "_task": self._task, "_decide": None, "_loaded": self._loaded}
 
     def load(self) -> Triage:
         """Load model and rules.
 
-        Raises: CannotStart.
+        Raises: CannotStart; WorkersLost when they are not those of the process that this was sent from.
         """
         triage = build_triage(self._settings)
+        loaded = (__version__, triage.model, triage.rules.content_hash, triage.policy.content_hash)
+        if self._loaded not in {None, loaded}:
+            raise WorkersLost("another machine has another version, model or rules; it needs the same files")
+        self._loaded = loaded
         self._decide = ChunkDecider(triage, contract=self._task.contract, message_of=self._message_of)
         return triage
 
@@ -193,6 +213,9 @@ def _check_paths(task: Task, options: BulkOptions) -> None:
 def _open_source(task: Task, options: BulkOptions, opened: ExitStack, *, plain: bool) -> tuple[Iterator[Chunk], Any]:
     """The chunks of the input, and the types of its kept columns where they have any."""
     path = Path(task.file)
+    found = find_files(task.file)
+    if found is not None:
+        return _open_set(found, task, options, plain=plain)
     try:
         stream = opened.enter_context(path.open("rb"))
         size = path.stat().st_size
@@ -217,6 +240,21 @@ def _open_source(task: Task, options: BulkOptions, opened: ExitStack, *, plain: 
     chunks = _chunks(rows, lines, task, size=size, fields=fields, keep=names)
     first = list(islice(chunks, 1))  # a missing column is said before anything else is done
     return chain(first, chunks), None
+
+
+def _open_set(found: list[Path], task: Task, options: BulkOptions, *, plain: bool) -> tuple[Iterator[Chunk], Any]:
+    """The chunks of a data set, and the types of its kept columns."""
+    assert task.out is not None
+    if task.format not in {None, Format.PARQUET}:
+        raise Mistake("A folder or a pattern is read as Parquet; other formats are read a file at a time.")
+    if not found:
+        raise Mistake(f"{printable(task.file)} has no Parquet files.")
+    folders = {path.parent.resolve() for path in found}
+    if _OUTPUTS.get(task.out.suffix.lower()) is Output.PARQUET and task.out.parent.resolve() in folders:
+        raise Mistake("--out lies among the files of the input; name another folder.")
+    fields = WRITER_FIELDS if task.contract is Contract.DECISION else ()
+    reader = ParquetSet(found, column=task.column, columns=TEXT_COLUMNS, fields=fields, keep=options.keep)
+    return reader.chunks(rows=CHUNK_ROWS, plain=plain), None if plain else reader.schema
 
 
 def _chunks(
@@ -261,11 +299,8 @@ def _writer(kind: Output, contract: Contract, keep: Sequence[str], kept_schema: 
 
 def _run_of(task: Task, options: BulkOptions, triage: Triage, kind: Output) -> dict[str, Any]:
     """What a run is; one with any other member cannot go on with it. The names are said to people."""
-    try:
-        with Path(task.file).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise Mistake(f"{printable(task.file)} cannot be read: {error.strerror}.") from None
+    digests = [_digest(path) for path in find_files(task.file) or [Path(task.file)]]
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return {
         "input": digest,
         "model": triage.model,
@@ -281,6 +316,21 @@ def _run_of(task: Task, options: BulkOptions, triage: Triage, kind: Output) -> d
         "--channel": task.channel,
         "size of parts": [CHUNK_ROWS, CHUNK_CHARACTERS, PART_CHUNKS],
     }
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise Mistake(f"{printable(str(path))} cannot be read: {error.strerror}.") from None
+
+
+def _workers(options: BulkOptions, opened: ExitStack) -> Alone | Processes | RayTasks:
+    if options.engine is Engine.RAY:
+        return opened.enter_context(RayTasks(options.processes))
+    processes = options.processes or _cores()
+    return Processes(processes) if processes > 1 else Alone()
 
 
 def _cores() -> int:

@@ -1,5 +1,6 @@
 """The groups of commands, and the options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,13 @@ from typer.core import TyperGroup
 from firstline.core.taxonomy import Channel, UserPlan
 from firstline.delivery.cli.formats import Format, Output
 from firstline.delivery.cli.terminal import CLOSED_PIPE
+
+
+class Engine(StrEnum):
+    """Who decides on the rows of a large file."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 class Quiet(TyperGroup):
@@ -80,6 +88,15 @@ Processes = Annotated[
         min=1,
         metavar="N",
         help="Processes that decide, with --out; one per core by default.",
+        show_default=False,
+    ),
+]
+BulkEngine = Annotated[
+    Engine,
+    typer.Option(
+        "--engine",
+        metavar="ENGINE",
+        help="local, or ray for many machines, with --out; processes of this machine by default.",
         show_default=False,
     ),
 ]

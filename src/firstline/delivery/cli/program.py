@@ -11,9 +11,11 @@ from firstline.delivery.cli.evaluation_program import evaluation
 from firstline.delivery.cli.operator_program import database, keys, rules
 from firstline.delivery.cli.options import (
     AsJson,
+    BulkEngine,
     Column,
     DataDir,
     Delimiter,
+    Engine,
     File,
     Force,
     InputFormat,
@@ -77,7 +79,7 @@ def _usage_mistake(error: typer.TyperException) -> int:
 
 def _known_failure(error: Exception) -> str | None:
     """The sentence of a failure that is said to people, or None. Imported only now: these modules are heavy."""
-    from firstline.bootstrap import CannotStart
+    from firstline.bootstrap_stores import CannotStart
     from firstline.ports.storage import StorageUnavailable
     from firstline.settings import SettingsInvalid
 
@@ -163,6 +165,7 @@ def classify(
     delimiter: Delimiter = None,
     keep: Keep = None,
     processes: Processes = None,
+    engine: BulkEngine = Engine.LOCAL,
     resume: Resume = False,
     force: Force = False,
     progress: Progress = False,
@@ -188,7 +191,7 @@ def classify(
         out=out,
         rules_dir=rules_dir,
     )
-    _answer(task, keep=keep, processes=processes, resume=resume, force=force, progress=progress)
+    _answer(task, keep=keep, processes=processes, engine=engine, resume=resume, force=force, progress=progress)
 
 
 @program.command()
@@ -203,6 +206,7 @@ def decide(
     delimiter: Delimiter = None,
     keep: Keep = None,
     processes: Processes = None,
+    engine: BulkEngine = Engine.LOCAL,
     resume: Resume = False,
     force: Force = False,
     progress: Progress = False,
@@ -229,11 +233,18 @@ def decide(
         plan=plan,
         channel=channel,
     )
-    _answer(task, keep=keep, processes=processes, resume=resume, force=force, progress=progress)
+    _answer(task, keep=keep, processes=processes, engine=engine, resume=resume, force=force, progress=progress)
 
 
 def _answer(
-    task: "Task", *, keep: str | None, processes: int | None, resume: bool, force: bool, progress: bool
+    task: "Task",
+    *,
+    keep: str | None,
+    processes: int | None,
+    engine: Engine,
+    resume: bool,
+    force: bool,
+    progress: bool,
 ) -> None:
     """Answer a file in a file by the bulk path, everything else row by row as it comes."""
     from firstline.delivery.cli.bulk import BulkOptions, is_bulk, triage_bulk
@@ -241,9 +252,9 @@ def _answer(
 
     if is_bulk(task):
         names = tuple(dict.fromkeys(name.strip() for name in (keep or "").split(",") if name.strip()))
-        raise typer.Exit(triage_bulk(task, BulkOptions(processes, names, resume, force, progress)))
-    if keep is not None or processes is not None or resume or force or progress:
-        raise Mistake("--keep, --processes, --resume, --force and --progress need a FILE and --out.")
+        raise typer.Exit(triage_bulk(task, BulkOptions(processes, names, resume, force, progress, engine)))
+    if keep is not None or processes is not None or engine is not Engine.LOCAL or resume or force or progress:
+        raise Mistake("--keep, --processes, --engine, --resume, --force and --progress need a FILE and --out.")
     raise typer.Exit(triage_file(task))
 
 
