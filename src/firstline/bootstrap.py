@@ -64,6 +64,9 @@ from firstline.usecases.tickets import Triage
 if TYPE_CHECKING:
     from firstline.adapters.redis.shared import Shared
 
+LATE_AT_STOP_S: Final = 3.0
+"""How long the end waits for answers of providers that come after the deadline."""
+
 
 @dataclass(slots=True)
 class App:
