@@ -429,7 +429,7 @@ def test_a_wrong_path_or_method_is_json(
 
 
 def test_an_unknown_resource_of_firstline_s_own_is_a_problem(production: Server) -> None:
-    answer = production.get("/v1/tickets")
+    answer = production.get("/v1/nothing")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
     assert {"type", "title", "status", "detail", "code"} <= answer.json().keys()

@@ -23,6 +23,7 @@ REFUSED_ALL_THE_SAME = {
     "/v1/categories",
     "/v1/thresholds",
     "/v1/providers",
+    "/v1/analytics",
     "/v1/erasures",
     "/v1/jobs",
     "/v1/tickets",

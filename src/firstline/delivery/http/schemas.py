@@ -38,6 +38,11 @@ def _none_is_default(default: Any) -> BeforeValidator:
     return BeforeValidator(lambda value: default if value is None else value)
 
 
+def _or_null(schema: dict[str, Any]) -> WithJsonSchema:
+    """What is documented of a field for which null stands for its default."""
+    return WithJsonSchema({"anyOf": [schema, {"type": "null"}]})
+
+
 _SHOWN: Final = Field(json_schema_extra={"pattern": _NOTHING_HIDDEN})
 Text = Annotated[
     str,
@@ -87,8 +92,9 @@ class RegisterRequest(RequestBody):
     email: Annotated[str, Field(min_length=3, max_length=254, json_schema_extra={"format": "email"})]
     tier: Annotated[
         str,
-        Field(max_length=32, json_schema_extra={"enum": ["free", "starter", "professional", "enterprise"]}),
+        Field(max_length=32),
         _none_is_default("free"),
+        _or_null({"type": "string", "enum": ["free", "starter", "professional", "enterprise"]}),
     ] = "free"
 
 
@@ -102,12 +108,21 @@ class DecisionRequest(AskingFields):
     """One message with what is known of its writer."""
 
     message: Text
-    user_plan: Annotated[UserPlan, _none_is_default(UserPlan.FREE)] = UserPlan.FREE
-    channel: Annotated[Channel, _none_is_default(Channel.EMAIL)] = Channel.EMAIL
+    user_plan: Annotated[
+        UserPlan,
+        _none_is_default(UserPlan.FREE),
+        _or_null({"type": "string", "enum": [plan.value for plan in UserPlan]}),
+    ] = UserPlan.FREE
+    channel: Annotated[
+        Channel,
+        _none_is_default(Channel.EMAIL),
+        _or_null({"type": "string", "enum": [channel.value for channel in Channel]}),
+    ] = Channel.EMAIL
     history: Annotated[
         list[Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]],
         Field(max_length=MAX_HISTORY),
         _none_is_default([]),
+        _or_null({"type": "array", "items": {"type": "string", "maxLength": MAX_TEXT_LENGTH}, "maxItems": MAX_HISTORY}),
     ] = []
     customer_ref: Reference = None
     external_id: Reference = None
