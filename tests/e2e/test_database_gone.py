@@ -124,6 +124,23 @@ def test_a_server_killed_while_the_database_is_away_loses_nothing_and_stores_not
     assert stored_in(own_postgres.url)[0] == stored | again.acknowledged
 
 
+def test_a_server_stopped_while_the_database_is_away_leaves_the_rest_to_the_next_one(
+    own_postgres: OwnPostgres, tmp_path: Path
+) -> None:
+    key = made(own_postgres, tmp_path)
+    with spooling(tmp_path, own_postgres.url, SECRET_KEY="x" * 40) as server:
+        settled(server, key)
+        load = Load(server, key, clients=4)
+        load.wait_for(20)
+        own_postgres.stop()
+        load.wait_for(load.requests + 50)
+        assert server.stop() == 0
+        load.finish()
+    own_postgres.start()
+    with spooling(tmp_path, own_postgres.url, SECRET_KEY="x" * 40):
+        assert stored_in(own_postgres.url) == (load.acknowledged, load.requests)
+
+
 def test_without_a_spool_the_loss_of_the_database_is_a_503(own_postgres: OwnPostgres, tmp_path: Path) -> None:
     key = made(own_postgres, tmp_path)
     with serve(tmp_path / "data", **{URL: own_postgres.url, **TIMEOUT}) as server:
