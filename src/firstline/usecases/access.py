@@ -19,7 +19,7 @@ from firstline.ports.storage import Account, ApiKey, Storage, StorageUnavailable
 CACHE_S: Final = 30
 STALE_S: Final = 300
 AWAY_S: Final = 1
-"""How long after a failure the store is not asked again for those who are known."""
+"""How long those who are known wait for the store, and after a failure for how long it is not asked again."""
 
 MAX_CACHED: Final = 50_000
 
@@ -117,12 +117,14 @@ class Access:
             return known
         if self._away_until_us:
             return await self._while_away(key_hash, now_us)
-        try:
+        known = self._still_known(key_hash, now_us)
+        if known is None:
             return await self._ask(key_hash, now_us)
-        except StorageUnavailable:
-            known = self._still_known(key_hash, self._clock.now_us())
-            if known is None:
-                raise
+        try:
+            async with asyncio.timeout(AWAY_S):  # a store that hangs is away as well
+                return await self._ask(key_hash, now_us)
+        except (StorageUnavailable, TimeoutError):
+            self._away_until_us = self._clock.now_us() + AWAY_S * MICROSECONDS
             return known
 
     def forget(self) -> None:

@@ -116,6 +116,27 @@ def test_a_known_key_is_served_while_the_store_is_away_for_a_bounded_time() -> N
     asyncio.run(work())
 
 
+def test_a_store_that_hangs_counts_as_away_for_those_who_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("firstline.usecases.access.AWAY_S", 0)
+
+    class Hangs(StoreThatGoes):
+        async def find_key(self, key_hash: str) -> tuple[ApiKey, Account] | None:
+            if self.away:
+                await asyncio.Event().wait()
+            return await super().find_key(key_hash)
+
+    async def work() -> None:
+        store, clock = Hangs(), Set()
+        await store.add_account(ACCOUNT, KEY, AUDIT)
+        access = Access(store, clock=clock)
+        await access.authenticate(SECRET, development=False)
+        store.away = True
+        clock.pass_s(CACHE_S + 1)
+        assert isinstance(await access.authenticate(SECRET, development=False), Caller)
+
+    asyncio.run(work())
+
+
 def test_an_unknown_key_is_not_answered_while_the_store_is_away() -> None:
     async def work() -> None:
         _, access, _ = await known_then_away()
