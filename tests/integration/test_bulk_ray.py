@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from firstline.adapters.ray_pool import RayTasks
+from firstline.adapters.ray_pool import RayTasks, RayUnusable
 from firstline.adapters.worker_pool import AHEAD, MAX_LOST
 from firstline.delivery.cli import main
 from firstline.ports.bulk import WorkersLost
@@ -262,3 +262,11 @@ def test_without_ray_a_sentence_says_how_to_install_it(
     assert main(["classify", "in", "--engine", "ray", "--out", "b.csv"]) == 2
     assert "pip install 'firstline[ray]'" in capsys.readouterr().err
     assert not (tmp_path / "b.csv.partial").exists()
+
+
+def test_a_cluster_that_does_not_answer_is_said_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(RayUnusable, match="cluster of RAY_ADDRESS cannot be reached"):
+            RayTasks(2, environment={"RAY_ADDRESS": address}).__enter__()

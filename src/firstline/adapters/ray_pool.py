@@ -11,6 +11,7 @@ import itertools
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,6 +38,7 @@ _QUIET: Final = {
 _LOOPBACK: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 """Read by Ray as it is imported and started: an address that is named alone becomes one that others can reach."""
 
+_KNOCK_S: Final = 10.0
 _STORE_BYTES: Final = 128 << 20
 _THING_BYTES: Final = 8 << 20
 _runs = itertools.count()
@@ -81,6 +83,7 @@ class RayTasks:
         """
         if self._address:
             with self._starting(f"The Ray cluster of {ADDRESS} cannot be reached"):
+                _knock(self._address)
                 self._ray.init(address=self._address, log_to_driver=False, logging_level="ERROR")
             self._window()
             return self
@@ -208,6 +211,13 @@ def _do(run: str, works: list[Any], thing: Any) -> tuple[Any, Exception | None]:
         return None, error
     except Exception as error:  # without its words, which may be those of a message
         return None, RuntimeError(f"{type(error).__name__} in a process of Ray")
+
+
+def _knock(address: str) -> None:
+    """Raise OSError when nobody answers at HOST:PORT: Ray would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "/" not in host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def _cores() -> int:
