@@ -60,7 +60,7 @@ class PostgresChanges:
                         self._on_change()
                     seen = count
                     await asyncio.sleep(POLL_S)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except Exception:  # whatever a connection dies of, revoked keys must be heard of again
                 await asyncio.sleep(RECONNECT_S)
             finally:
                 if connection is not None:
