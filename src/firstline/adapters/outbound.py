@@ -11,25 +11,25 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Final
-
-import httpx2
 
 from firstline.core.destination import Destination, DestinationRefused, destination_of, is_allowed
 from firstline.ports.outbound import NotSent, Reply, SendFailure
 
 TOTAL_S: Final = 10.0
-CONNECT_S: Final = 3.0
 LOOK_UP_S: Final = 3.0
-MAX_REPLY_BYTES: Final = 4_096
 MAX_BODY_BYTES: Final = 256 << 10
 MAX_ADDRESSES: Final = 3
 """Tried one after the other while none can be connected to."""
 
 _LOOK_UPS: Final = 16
 """At once; a resolver that hangs holds up others here and nothing else in the process."""
+
+
+class Unreachable(Exception):
+    """No connection to one address; another one may do."""
+
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -89,11 +89,11 @@ class GuardedOutbound:
         except DestinationRefused:
             raise NotSent(SendFailure.REFUSED) from None
         for address in addresses[: MAX_ADDRESSES - 1]:
-            with suppress(httpx2.ConnectTimeout, _Unreachable):
+            with suppress(Unreachable):
                 return await self._send(destination, address, headers, body)
         try:
             return await self._send(destination, addresses[min(len(addresses), MAX_ADDRESSES) - 1], headers, body)
-        except (httpx2.ConnectTimeout, _Unreachable):
+        except Unreachable:
             raise NotSent(SendFailure.UNREACHABLE) from None
 
     async def _addresses(self, destination: Destination) -> Sequence[str]:
@@ -122,51 +122,20 @@ class GuardedOutbound:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _send(self, destination: Destination, address: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        scheme = "https" if destination.https else "http"
-        shown = f"[{address}]" if ":" in address else address
-        request = httpx2.Request(
-            "POST",
-            f"{scheme}://{shown}:{destination.port}{destination.target}",
-            headers={
-                "Host": destination.authority,
-                "User-Agent": self._user_agent,
-                "Accept-Encoding": "identity",
-                "Connection": "close",
-                **headers,
-            },
-            content=body,
-            extensions={
-                "sni_hostname": destination.host,
-                "timeout": httpx2.Timeout(TOTAL_S, connect=CONNECT_S).as_dict(),
-            },
+        from firstline.adapters.pinned_request import send  # its library takes a while to import
+
+        context = await self._trusted() if destination.https else self._unused
+        status, retry_after = await send(
+            destination, address, headers={"User-Agent": self._user_agent, **headers}, body=body, context=context
         )
-        # A transport by itself neither follows redirects nor asks the environment for proxies.
-        limits = httpx2.Limits(max_connections=1, max_keepalive_connections=0)
-        verify = await self._trusted() if destination.https else self._unused
-        transport = httpx2.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False, http2=False, retries=0)
-        try:
-            async with transport:
-                response = await transport.handle_async_request(request)
-                try:
-                    await _read_some(response)
-                finally:
-                    await response.aclose()
-        except httpx2.ConnectTimeout:
-            raise
-        except httpx2.ConnectError as error:
-            if _is_tls(error):
-                raise NotSent(SendFailure.TLS) from None
-            raise _Unreachable from None
-        except httpx2.TimeoutException:
-            raise NotSent(SendFailure.TIMEOUT) from None
-        except httpx2.HTTPError:
-            raise NotSent(SendFailure.BROKEN) from None
-        return Reply(response.status_code, self._retry_after_s(response.headers.get("retry-after", "")))
+        return Reply(status, self._retry_after_s(retry_after))
 
     async def _trusted(self) -> ssl.SSLContext:
         if self._context is None:
             # Of the environment only SSL_CERT_FILE and SSL_CERT_DIR count, for authorities of one's own.
-            self._context = await asyncio.to_thread(httpx2.create_ssl_context, trust_env=True)
+            from firstline.adapters.pinned_request import usual_authorities
+
+            self._context = await asyncio.to_thread(usual_authorities)
         return self._context
 
     def _retry_after_s(self, value: str) -> float | None:
@@ -179,26 +148,3 @@ class GuardedOutbound:
             return max(parsedate_to_datetime(value).timestamp() - self._wall(), 0.0)
         except (ValueError, OverflowError):
             return None
-
-
-class _Unreachable(Exception):
-    """No connection to one address; another one may do."""
-
-
-async def _read_some(response: httpx2.Response) -> None:
-    """Read a short answer to its end, so that the other side sees a proper close; leave a long one."""
-    size = 0
-    with suppress(httpx2.HTTPError):  # the status has said everything
-        async for chunk in response.aiter_raw():
-            size += len(chunk)
-            if size > MAX_REPLY_BYTES:
-                break
-
-
-def _is_tls(error: BaseException) -> bool:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ssl.SSLError):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
