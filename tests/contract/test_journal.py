@@ -259,7 +259,7 @@ def test_after_closing_everything_appended_before_is_there_or_has_raised(with_st
     async def finish(store: Store) -> None:
         await work(store)
         if store.look is not None:
-            await store.journal.close()  # type: ignore[attr-defined]
+            await store.journal.close()  # type: ignore[attr-defined]  # of the SQLite store alone
             with pytest.raises(JournalUnavailable):
                 await store.journal.append(record(999))
         await asyncio.gather(*appended)
@@ -303,11 +303,11 @@ def test_a_full_disk_is_unavailable_with_its_cause_and_nothing_is_half_written(t
         async with open_store("sqlite", tmp_path) as store:
 
             def fill(connection: object) -> None:
-                raw = connection.connection.driver_connection  # type: ignore[attr-defined]
+                raw = connection.connection.driver_connection  # type: ignore[attr-defined]  # of the SQLite store alone
                 pages = raw.execute("PRAGMA page_count").fetchone()[0]
                 raw.execute(f"PRAGMA max_page_count = {pages}")
 
-            await store.journal.run(fill)  # type: ignore[attr-defined]
+            await store.journal.run(fill)  # type: ignore[attr-defined]  # of the SQLite store alone
             big = Record(tickets=(ticket(1, text="x" * 500_000),), verdicts=(verdict(1),))
             with pytest.raises(StoreAway, match="the disk is full"):
                 await store.journal.append(big)
@@ -321,16 +321,16 @@ def test_a_task_on_the_writer_that_raises_changes_nothing(tmp_path: Path) -> Non
         async with open_store("sqlite", tmp_path) as store:
 
             def task(connection: object) -> None:
-                connection.exec_driver_sql("DELETE FROM key_uses")  # type: ignore[attr-defined]
-                connection.exec_driver_sql("DELETE FROM api_keys")  # type: ignore[attr-defined]
+                connection.exec_driver_sql("DELETE FROM key_uses")  # type: ignore[attr-defined]  # of the SQLite store alone
+                connection.exec_driver_sql("DELETE FROM api_keys")  # type: ignore[attr-defined]  # of the SQLite store alone
                 raise LookupError("mine")
 
             with pytest.raises(LookupError, match="mine"):
-                await store.journal.run(task)  # type: ignore[attr-defined]
+                await store.journal.run(task)  # type: ignore[attr-defined]  # of the SQLite store alone
             assert len(await store.storage.list_keys()) == 1
             await store.journal.append(record(1))
 
         with pytest.raises(StorageUnavailable):
-            await store.journal.run(task)  # type: ignore[attr-defined]
+            await store.journal.run(task)  # type: ignore[attr-defined]  # of the SQLite store alone
 
     asyncio.run(work())

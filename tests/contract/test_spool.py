@@ -163,7 +163,7 @@ def charged(number: int) -> Record:
 
 async def until(check: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not check():  # noqa: ASYNC110
+        while not check():  # noqa: ASYNC110  # what is awaited happens in threads too
             await asyncio.sleep(0.005)
 
 

@@ -51,7 +51,7 @@ def test_retries_after_kills_find_the_same_answers_and_store_nothing_twice(tmp_p
             for thread in threads:
                 thread.start()
             least = len(answered) + 40 + 13 * kill
-            assert until(lambda least=least: len(answered) >= least, within_s=CLIENT_S)  # type: ignore[misc]
+            assert until(lambda least=least: len(answered) >= least, within_s=CLIENT_S)  # type: ignore[misc]  # mypy cannot type a default of a lambda
             server.kill()
             for thread in threads:
                 thread.join(CLIENT_S)

@@ -241,10 +241,10 @@ def test_a_database_that_goes_away_and_comes_back_has_everything_that_was_answer
             caller.start()
         for _ in range(2):
             enough = len(stored) + 50
-            assert until(lambda enough=enough: len(stored) >= enough, within_s=30)  # type: ignore[misc]
+            assert until(lambda enough=enough: len(stored) >= enough, within_s=30)  # type: ignore[misc]  # mypy cannot type a default of a lambda
             (own_postgres.stop if kind == "stopped" else own_postgres.kill)()
             before = len(refused)
-            assert until(lambda before=before: len(refused) > before, within_s=30)  # type: ignore[misc]
+            assert until(lambda before=before: len(refused) > before, within_s=30)  # type: ignore[misc]  # mypy cannot type a default of a lambda
             assert until(lambda: server.request("GET", "/api/v1/health").status == 503, within_s=30)
             own_postgres.start()
             assert until(lambda: server.request("GET", "/api/v1/health").status == 200, within_s=30)

@@ -30,7 +30,7 @@ def find_files(name: str) -> list[Path] | None:
         )
     if path.exists() or not has_magic(name):
         return None
-    return sorted(found for found in map(Path, glob(name, recursive=True)) if found.is_file())  # noqa: PTH207
+    return sorted(found for found in map(Path, glob(name, recursive=True)) if found.is_file())  # noqa: PTH207  # takes absolute patterns, which Path.glob refuses
 
 
 class ParquetSet:

@@ -140,7 +140,7 @@ class RayTasks:
     def _starting(self, problem: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # Ray has no base class for what can go wrong at its start
             with suppress(Exception):
                 self.__exit__()
             raise RayUnusable(f"{problem}: {' '.join(str(error).split())[:300].rstrip('.')}.") from None
@@ -203,7 +203,7 @@ def _do(run: str, works: list[Any], thing: Any) -> tuple[Any, Exception | None]:
 
         try:
             _in_hand = (run, ray.get(works[0]))
-        except Exception:
+        except Exception:  # whatever it was, this machine cannot do the work
             return None, WorkersLost(_CANNOT_BEGIN)
     try:
         return _in_hand[1](thing), None

@@ -17,7 +17,7 @@ _ASCII_LOCAL: Final = _ASCII_LETTERS + "._%+-'&~!#$"
 _ASCII_HOST: Final = _ASCII_LETTERS + ".-"
 _SCALE_SUFFIXES: Final = frozenset({"png", "jpg", "jpeg", "gif", "webp", "svg", "pdf", "avif"})
 _MAIL_HOSTS: Final = frozenset(
-    "gmail googlemail hotmail outlook live msn yahoo ymail icloud me mac aol gmx web proton "  # noqa: SIM905
+    "gmail googlemail hotmail outlook live msn yahoo ymail icloud me mac aol gmx web proton "  # noqa: SIM905  # reads better than a column of quotes
     "protonmail mail yandex ya inbox bk list rambler qq 163 126 sina foxmail naver daum hanmail kakao docomo "
     "ezweb softbank orange wanadoo "
     "free laposte sfr libero virgilio tiscali alice wp o2 onet interia ziggo kpnmail telenet uol bol terra sapo "

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from firstline.core.expressions import ExpressionSet
 
-_REGIONS: Final = (  # noqa: SIM905
+_REGIONS: Final = (  # noqa: SIM905  # reads better than a column of quotes
     "US CA GB IE AU NZ DE AT CH FR BE LU ES MX AR CO CL PE IT PT BR NL PL RU UA KZ TR CN TW HK SG JP KR "
     "SA AE EG MA JO KW QA IQ DZ TN LB IN PK ZA SE NO DK FI CZ GR RO HU IL"
 ).split()
@@ -22,7 +22,7 @@ _TRUNK: Final = {
     "MX": "1?",
     "CN": "0?",
 } | dict.fromkeys(("BR", "IN", "AR", "TR"), "0?")
-_NO_TRUNK: Final = frozenset("ES MX IT PT PL HK SG KW QA TN NO DK CZ GR CO CL".split())  # noqa: SIM905
+_NO_TRUNK: Final = frozenset("ES MX IT PT PL HK SG KW QA TN NO DK CZ GR CO CL".split())  # noqa: SIM905  # reads better than a column of quotes
 
 
 class _Plans:

@@ -156,10 +156,10 @@ def test_what_was_read_before_a_change_is_not_kept_after_it(play: Play) -> None:
             await changed.wait()
             return found
 
-        world.store.find_categories = late  # type: ignore[method-assign]
+        world.store.find_categories = late  # type: ignore[method-assign]  # the store as it misbehaves
         reading = asyncio.create_task(world.in_force.of(ME.account.id))
         await has_read.wait()
-        world.store.find_categories = find  # type: ignore[method-assign]
+        world.store.find_categories = find  # type: ignore[method-assign]  # the store as it misbehaves
         trained = await world.trainer.train(ME.account.id, SHOP)
         body = orjson.dumps(to_data(SHOP)).decode()
         row = CategoriesRow(ME.account.id, SHOP.version, 1, body, world.model.name, trained)
@@ -297,7 +297,7 @@ def test_an_account_whose_settings_cannot_be_read_gets_no_verdict_under_others(p
         async def fails(account_id: str) -> None:
             raise StorageUnavailable("the disk is gone")
 
-        world.store.find_categories = fails  # type: ignore[method-assign]
+        world.store.find_categories = fails  # type: ignore[method-assign]  # the store as it misbehaves
         with pytest.raises(StorageUnavailable):
             await world.triage.triage_safely(LATE, caller=ME, charge=CHARGE, received_at_us=1)
 

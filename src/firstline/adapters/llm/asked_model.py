@@ -73,7 +73,7 @@ class AskedModel:
                     answer = await self._asker.ask(question, temperature=temperature, max_tokens=max_tokens)
             except TimeoutError:
                 failed = ProviderFailed(call.kind or FailureKind.TIMEOUT, retry_after_s=call.retry_after_s)
-            except Exception:
+            except Exception:  # whatever an SDK raises: the port knows kinds alone
                 failed = ProviderFailed(_kind(call), retry_after_s=call.retry_after_s)
             else:
                 tokens = _tokens(question, answer)

@@ -52,7 +52,7 @@ def open_pool(url: str) -> ConnectionPool:
 
 def new_connection(pool: ConnectionPool) -> AbstractConnection:
     """A connection of one's own, which nobody else gets; not made yet."""
-    connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
+    connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no type there
     return connection
 
 
@@ -176,7 +176,7 @@ class Link:
         connection = new_connection(self._pool)
         try:
             async with asyncio.timeout(CONNECT_S):
-                await connection.connect()  # type: ignore[no-untyped-call]
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py has no type there
             seconds, micros = await self._bounded(connection, ("TIME",), self.timeout_s)
             for script in self._scripts:
                 await self._bounded(connection, ("SCRIPT", "LOAD", script), self.timeout_s)

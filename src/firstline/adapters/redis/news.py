@@ -69,7 +69,7 @@ class News:
             connection = new_connection(self._pool)
             try:
                 async with asyncio.timeout(CONNECT_S):
-                    await connection.connect()  # type: ignore[no-untyped-call]
+                    await connection.connect()  # type: ignore[no-untyped-call]  # redis-py has no type there
                     await connection.send_command("SUBSCRIBE", self._channel)
                 wait_s = FIRST_WAIT_S
                 await self._hear(connection)

@@ -60,7 +60,7 @@ def storage_errors() -> Iterator[None]:
         raise StorageUnavailable("all connections to the database are in use") from None
     except sqlite3.Error as error:
         raise StorageUnavailable(cause_of(error)) from None
-    except Exception as error:
+    except Exception as error:  # anything but a driver's own goes on
         if type(error).__module__.startswith("psycopg"):  # from below SQLAlchemy, which wraps the others
             raise StorageUnavailable(cause_of(error)) from None
         raise

@@ -115,10 +115,10 @@ def _statement(places: tuple[int, ...]) -> str:
         for column in part.columns:
             argument += 1
             arrays.append(f"${argument}::{_array_of(part.table, column)}")
-        rows = f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608
+        rows = f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608  # constant names; values are bound
         stores.append(f'stored_{place} AS (INSERT INTO "{part.table}" ({columns}) {rows} {part.tail})')
     stores.append("removed AS (DELETE FROM journal_groups WHERE id = ANY($2::text[]))")
-    return f"WITH {', '.join(stores)} INSERT INTO journal_groups (id, fenced, at_us) VALUES ($1, 0, {NOW})"  # noqa: S608
+    return f"WITH {', '.join(stores)} INSERT INTO journal_groups (id, fenced, at_us) VALUES ($1, 0, {NOW})"  # noqa: S608  # constant names; values are bound
 
 
 NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::int8"

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg  # type: ignore[import-untyped]  # asyncpg has no types
 
 from firstline.adapters.sql.engine import cause_of
 from firstline.adapters.sql.postgres_engine import APPLICATION, DURABLE
@@ -230,7 +230,7 @@ class PostgresJournal:
             try:
                 connection = await self._connected(group)
                 await connection.execute(
-                    f"INSERT INTO journal_groups (id, fenced, at_us) VALUES ($1, 1, {NOW}) ON CONFLICT DO NOTHING",  # noqa: S608
+                    f"INSERT INTO journal_groups (id, fenced, at_us) VALUES ($1, 1, {NOW}) ON CONFLICT DO NOTHING",  # noqa: S608  # constant names; values are bound
                     mark,
                     timeout=self._timeout_s,
                 )
@@ -255,7 +255,7 @@ class PostgresJournal:
             except (*_LOST, asyncpg.PostgresError) as error:
                 self._cause = cause_of(error)
                 # Jitter, so that all servers do not come back at once.
-                await asyncio.sleep(self._pause_s * random.uniform(0.5, 1))  # noqa: S311
+                await asyncio.sleep(self._pause_s * random.uniform(0.5, 1))  # noqa: S311  # spreads reconnects, hides nothing
                 self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
             finally:
                 self._trying = before

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg  # type: ignore[import-untyped]  # asyncpg has no types
 
 from firstline.adapters.sql.engine import cause_of
 from firstline.adapters.sql.postgres_engine import APPLICATION, DURABLE
@@ -18,7 +18,7 @@ from firstline.ports.journal import Record, RecordRefused, StoreAway
 
 _LOST: Final = (OSError, TimeoutError, EOFError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _OF_THE_RECORD: Final = ("21", "22", "23", "54")
-_ASKED: Final = f"INSERT INTO journal_groups (id, fenced, at_us) VALUES ($1, 1, {NOW}) ON CONFLICT DO NOTHING"  # noqa: S608
+_ASKED: Final = f"INSERT INTO journal_groups (id, fenced, at_us) VALUES ($1, 1, {NOW}) ON CONFLICT DO NOTHING"  # noqa: S608  # constant names; values are bound
 
 
 class PostgresMarks:

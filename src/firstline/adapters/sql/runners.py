@@ -98,7 +98,7 @@ def write_directly(engine: Engine, *, timeout_s: float = TIMEOUT_S, isolation: s
                         return once(watch)
                     except _InTheWay:
                         # Full jitter, so that those who met once do not meet again.
-                        time.sleep(random.uniform(0, min(0.005 * 2**attempt, 0.25)))  # noqa: S311
+                        time.sleep(random.uniform(0, min(0.005 * 2**attempt, 0.25)))  # noqa: S311  # spreads retries, hides nothing
             raise StorageUnavailable("the database is too busy: other writers were in the way again and again")
 
         return await _in_thread(work, timeout_s)

@@ -217,7 +217,7 @@ def _passing(examined: Any, latest: Any, filters: Filters, dialect: str) -> list
 
 def _holds(column: Any, words: str, dialect: str) -> ColumnElement[bool]:
     if dialect == postgresql.dialect.name:
-        return column.ilike(_pattern(words), escape="\\")  # type: ignore[no-any-return]
+        return column.ilike(_pattern(words), escape="\\")  # type: ignore[no-any-return]  # SQLAlchemy types the column as Any
     # SQLite's LIKE knows the capitals of ASCII alone: the usual spellings of others are asked for one by one.
     assert dialect == sqlite.dialect.name
     spellings = sorted({words, words.lower(), words.upper(), words[:1].upper() + words[1:].lower()})

@@ -295,7 +295,7 @@ def _targets(connection: Connection, accounts: Iterable[str]) -> dict[str, list[
     query = query.where(endpoints.c.state == _ENABLED, endpoints.c.account_id.in_(sorted(accounts)))
     query = query.order_by(endpoints.c.account_id, endpoints.c.id)
     rows = connection.execute(query.with_for_update(read=True, key_share=True)).all()  # none is deleted meanwhile
-    first: Callable[[Any], str] = lambda row: row[0]  # noqa: E731
+    first: Callable[[Any], str] = lambda row: row[0]  # noqa: E731  # gives groupby's key a type
     return {
         account: [(row[1], frozenset(orjson.loads(row[2]))) for row in group] for account, group in groupby(rows, first)
     }

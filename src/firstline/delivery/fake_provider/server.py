@@ -243,7 +243,7 @@ class FakeServer:
         latency = step.latency if step.latency is not None else script.latency
         try:
             sending = self._sending(place, request, received, step, script)
-        except Exception:
+        except Exception:  # raised again below
             connection.reset()  # nobody is left waiting for a fake that is broken; the loop says why
             raise
         connection.send(sending, after_s=latency.draw(self._chances[name]))

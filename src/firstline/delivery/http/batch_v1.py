@@ -68,7 +68,7 @@ class BatchV1:
 
         def last(stored: Sequence[tuple[int, Triaged]]) -> Response:
             for place, done in stored:
-                whole.add(places[place], lambda done=done: self._item(done))  # type: ignore[misc]
+                whole.add(places[place], lambda done=done: self._item(done))  # type: ignore[misc]  # mypy cannot type a default of a lambda
             return whole.response()
 
         outcomes = self._app.triage.triage_many(
@@ -100,12 +100,12 @@ class BatchV1:
         """Each ticket's answer with its place among those sent."""
         for place, entry in enumerate(checked):
             if isinstance(entry, str):
-                yield place, whole.add(place, lambda entry=entry: {"error": entry})  # type: ignore[misc]
+                yield place, whole.add(place, lambda entry=entry: {"error": entry})  # type: ignore[misc]  # mypy cannot type a default of a lambda
         number = 0
         async with aclosing(outcomes):
             async for place, done in outcomes:
                 number += 1
-                yield places[place], whole.add(places[place], lambda done=done: self._item(done))  # type: ignore[misc]
+                yield places[place], whole.add(places[place], lambda done=done: self._item(done))  # type: ignore[misc]  # mypy cannot type a default of a lambda
                 if number % _ITEMS_PER_TURN == 0:
                     await asyncio.sleep(0)
 

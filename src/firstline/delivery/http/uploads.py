@@ -170,7 +170,7 @@ async def _feed(request: Request, blocks: _Blocks, *, until: "asyncio.Future[Non
                     if size > MAX_UPLOAD_BYTES:
                         raise _too_large()
                     deadline.reschedule(None)  # from here on it is we who are slow
-                    while not blocks.put(block) and not until.done():  # noqa: ASYNC110  # the other side is a thread
+                    while not blocks.put(block) and not until.done():  # noqa: ASYNC110  # the other side is a thread, which no event waits with  # the other side is a thread
                         await asyncio.sleep(_WAIT_S)
                     if size - counted < bodies.PROGRESS_BYTES:
                         deadline.reschedule(loop.time() + bodies.PROGRESS_S)
@@ -180,7 +180,7 @@ async def _feed(request: Request, blocks: _Blocks, *, until: "asyncio.Future[Non
                 f"The body made no progress of {bodies.PROGRESS_BYTES} bytes within {bodies.PROGRESS_S:g} seconds.",
             ) from None
         counted = size
-    while not blocks.put(None) and not until.done():  # noqa: ASYNC110
+    while not blocks.put(None) and not until.done():  # noqa: ASYNC110  # the other side is a thread, which no event waits with
         await asyncio.sleep(_WAIT_S)
 
 

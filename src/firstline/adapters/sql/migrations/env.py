@@ -3,9 +3,9 @@
 from alembic import context
 
 from firstline.adapters.sql import (
-    analytics_tables,  # noqa: F401
-    job_tables,  # noqa: F401  # tables of a module of their own
-    webhook_tables,  # noqa: F401  # so that the metadata is whole
+    analytics_tables,  # noqa: F401  # adds its tables to the metadata
+    job_tables,  # noqa: F401  # adds its tables to the metadata  # tables of a module of their own
+    webhook_tables,  # noqa: F401  # adds its tables to the metadata  # so that the metadata is whole
 )
 from firstline.adapters.sql.tables import metadata
 
