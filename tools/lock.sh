@@ -5,9 +5,10 @@ lock() {
     uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header "$@"
 }
 lock pyproject.toml -o requirements.lock
-lock pyproject.toml --extra parquet --extra ray --group dev -c requirements.lock -o requirements-dev.lock
+lock pyproject.toml --extra parquet --extra ray --extra telemetry --group dev -c requirements.lock -o requirements-dev.lock
 # PyTorch is installed by itself: its builds differ by machine, and the training needs no particular one.
 lock pyproject.toml --group train --override training/without-torch.txt -c requirements.lock -o requirements-train.lock
+lock pyproject.toml --group fuzz -c requirements.lock -o requirements-fuzz.lock
 lock --group build -c requirements-dev.lock -o requirements-build.lock
 # The gateway that firstline is measured beside has an environment of its own.
 lock bench/litellm/requirements.in -o bench/litellm/requirements.lock
