@@ -80,7 +80,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the person who runs the tests reaches them."""
     known = {name for names in variable_names().values() for name in names}
     for name in list(os.environ):
-        if name.upper() in known or name.upper().startswith(PREFIX):
+        if name.upper().removesuffix("_FILE") in known or name.upper().startswith(PREFIX):
             monkeypatch.delenv(name)
 
 

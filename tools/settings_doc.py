@@ -23,6 +23,12 @@ the start: a change needs a restart. An empty value counts as not set.
 An unknown name that begins with `FIRSTLINE_`, or a value that cannot be used, stops the start with a sentence
 that names the variable and never shows the value.
 
+**Secrets from files.** A variable whose value is called a secret below can be given as a file instead, as Docker and
+Kubernetes hand secrets over: its name with `_FILE` at the end names the file, such as
+`SECRET_KEY_FILE=/run/secrets/secret_key`. The file holds one line of UTF-8, at most 64 KiB; a line break at its end is
+not part of the secret. To give both the variable and the file is a mistake. There is no option of the command line for
+a secret: others on the machine could read it in the list of processes.
+
 Truth values are `true` and `false`; `1` and `0`, `yes` and `no`, `on` and `off` work too.
 """
 
@@ -93,7 +99,7 @@ _TYPES: Final = {
     "int": "whole number",
     "float": "number",
     "Path": "path",
-    "SecretStr": "text",
+    "SecretStr": "text, secret",
 }
 
 

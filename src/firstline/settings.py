@@ -2,7 +2,8 @@
 
 The published names of the two contracts (`GEMINI_API_KEY`, `RATE_LIMIT_HOURLY`, …) are honoured as they are;
 everything else begins with `FIRSTLINE_`. `.env` in the working directory is read; the environment wins. An unknown
-`FIRSTLINE_` name or an unusable value raises `SettingsInvalid` with one sentence per mistake.
+`FIRSTLINE_` name or an unusable value raises `SettingsInvalid` with one sentence per mistake. A secret may be read from
+the file that `NAME_FILE` names.
 """
 
 import difflib
@@ -18,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from firstline.core.completion import Mode
 from firstline.core.doubt import ASSURANCE
+from firstline.secret_files import SUFFIX, read_secrets
 
 PREFIX: Final = "FIRSTLINE_"
 
@@ -347,6 +349,15 @@ def variable_names() -> dict[str, tuple[str, ...]]:
     return names
 
 
+def secret_names() -> dict[str, tuple[str, ...]]:
+    """Those of `variable_names` that hold secrets; each can be given as a file by its name and `_FILE`."""
+    return {
+        field: names
+        for field, names in variable_names().items()
+        if SecretStr in getattr(Settings.model_fields[field].annotation, "__args__", ())
+    }
+
+
 def load_settings(*, env_file: Path | None = Path(".env"), **overrides: Any) -> Settings:
     """Read the environment and the file, under the given values.
 
@@ -359,8 +370,11 @@ def load_settings(*, env_file: Path | None = Path(".env"), **overrides: Any) -> 
     if unknown:
         raise SettingsInvalid(" ".join(unknown))
     given = {name: value for name, value in overrides.items() if value is not None}
+    from_files, mistakes = read_secrets(secret_names(), given=_variables(env_file))
+    if mistakes:
+        raise SettingsInvalid(" ".join(mistakes))
     try:
-        return Settings(_env_file=env_file, **given)
+        return Settings(_env_file=env_file, **{**from_files, **given})
     except ValidationError as error:
         raise SettingsInvalid(" ".join(_sentence(dict(found)) for found in error.errors())) from None
     except (SettingsError, UnicodeDecodeError, OSError) as error:
@@ -369,17 +383,29 @@ def load_settings(*, env_file: Path | None = Path(".env"), **overrides: Any) -> 
 
 def _unknown_names(env_file: Path | None) -> list[str]:
     known = {name for names in variable_names().values() for name in names}
+    known |= {name + SUFFIX for names in secret_names().values() for name in names}
     try:
-        in_file = dotenv_values(env_file) if env_file and env_file.is_file() else {}
+        variables = _variables(env_file)
     except (UnicodeDecodeError, OSError):
         return [f"{env_file} cannot be read as UTF-8 text."]
     sentences = []
-    for name in sorted({*os.environ, *in_file}):
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
-            near = difflib.get_close_matches(name.upper(), known, n=1)
+    for name in sorted(variables):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "."
             sentences.append(f"{name} is not a setting of firstline{hint}")
     return sentences
+
+
+def _variables(env_file: Path | None) -> dict[str, str | None]:
+    """Every variable by its name in capitals; the environment wins over the file.
+
+    Raises: UnicodeDecodeError, OSError.
+    """
+    in_file = dotenv_values(env_file) if env_file and env_file.is_file() else {}
+    found: dict[str, str | None] = {name.upper(): value for name, value in in_file.items()}
+    found.update((name.upper(), value) for name, value in os.environ.items() if value or name.upper() not in found)
+    return found
 
 
 def _sentence(found: dict[str, Any]) -> str:

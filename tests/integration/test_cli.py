@@ -551,13 +551,15 @@ def test_revoking_a_key_that_is_not_there_says_so(run: Run) -> None:
 
 def test_settings_shows_every_variable_and_no_secret(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "very-secret-value")
-    _write(tmp_path / ".env", "FIRSTLINE_PORT=8123\nSECRET_KEY=other-secret\n")
+    _write(tmp_path / ".env", "FIRSTLINE_PORT=8123\nSECRET_KEY=other-secret\nFIRSTLINE_METRICS_TOKEN_FILE=token\n")
+    _write(tmp_path / "token", "third-secret-value\n")
     done = run("settings")
     shown = json.loads(run("settings", "--json").out)["settings"]
     assert "secret-value" not in done.out
     assert "other-secret" not in done.out
     assert "FIRSTLINE_PORT = 8123  from .env" in done.out
     assert "OPENAI_API_KEY = (set, not shown)  from the environment" in done.out
+    assert "FIRSTLINE_METRICS_TOKEN = (set, not shown)  from file token (FIRSTLINE_METRICS_TOKEN_FILE)" in done.out
     assert [setting["name"] for setting in shown] == [names[0] for names in variable_names().values()]
     assert all(setting["description"] for setting in shown)
     assert all(setting["name"] in done.out for setting in shown)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from pydantic import SecretStr
 from rich.text import Text
 
 from firstline.delivery.cli.terminal import output, paragraph, printable
-from firstline.settings import Settings, load_settings, variable_names
+from firstline.secret_files import SUFFIX
+from firstline.settings import Settings, load_settings, secret_names, variable_names
 
 ENV_FILE = Path(".env")
 
@@ -36,7 +38,7 @@ def show_settings(*, as_json: bool) -> None:
             (setting["name"], "bold"),
             " = ",
             (value, "" if is_default else "green"),
-            ("" if is_default else f"  from {setting['from']}", "dim"),
+            ("" if is_default else f"  from {printable(setting['from'])}", "dim"),
         )
         console.print(line, soft_wrap=True)
         also = f" Also read: {', '.join(setting['also'])}." if setting["also"] else ""
@@ -53,16 +55,18 @@ def _setting(settings: Settings, field: str, names: tuple[str, ...]) -> dict[str
         "name": names[0],
         "also": list(names[1:]),
         "value": value,
-        "from": _origin(names),
+        "from": _origin(names, files=[name + SUFFIX for name in names] if field in secret_names() else []),
         "description": Settings.model_fields[field].description or "",
     }
 
 
-def _origin(names: tuple[str, ...]) -> str:
-    for name in names:
-        if any(known.upper() == name and value for known, value in os.environ.items()):
-            return "the environment"
+def _origin(names: Sequence[str], *, files: Sequence[str]) -> str:
     in_file = dotenv_values(ENV_FILE) if ENV_FILE.is_file() else {}
-    if any(known.upper() in names and value for known, value in in_file.items()):
-        return str(ENV_FILE)
+    for origin, variables in (("the environment", os.environ), (str(ENV_FILE), in_file)):
+        given = {name.upper(): value for name, value in variables.items() if value}
+        if any(name in given for name in names):
+            return origin
+        for name in files:
+            if name in given:
+                return f"file {given[name]} ({name})"
     return "default"
