@@ -54,6 +54,12 @@ bench-providers: $(VENV)/.dev ## what providers cost, and what callers see when 
 chaos: $(VENV)/.dev ## kill everything under load for five minutes and count what was lost (ARGS=--quick: one)
 	@$(BIN)/python -m chaos $(ARGS)
 
+load: $(VENV)/.dev ## a realistic mix of requests for two minutes, and a report (ARGS="--url … --key …")
+	@$(BIN)/python -m load $(ARGS)
+
+soak: $(VENV)/.dev ## the same for half an hour; memory, latency and descriptors must stay flat
+	@$(BIN)/python -m load --soak --minutes 30 --rate 30 $(ARGS)
+
 smoke: $(VENV)/.serve ## make the published calls against URL and print what differs
 	@$(BIN)/python tools/smoke.py $(URL)
 
@@ -78,4 +84,4 @@ nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests, benchmarks, 
 lock: ## write the lock files anew (needs uv)
 	@tools/lock.sh
 
-.PHONY: help serve test test-all coverage lint types fmt bench bench-providers chaos smoke train minilm compare frontier eval nightly lock
+.PHONY: help serve test test-all coverage lint types fmt bench bench-providers chaos load soak smoke train minilm compare frontier eval nightly lock
