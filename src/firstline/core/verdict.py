@@ -218,6 +218,12 @@ def evidence_from_data(data: Mapping[str, Any], *, action: str = "", reason: str
     )
 
 
+def has_completion(data: Mapping[str, Any]) -> bool:
+    """Whether a provider has answered, going by evidence as plain data: its words may repeat the message's."""
+    asked = data.get("asked")
+    return asked is not None and asked[3] is not None
+
+
 def _asked_to_data(asked: Asked) -> list[Any]:
     found = asked.completion
     completion = found and [found.category, found.priority, found.decision, found.churn_risk, found.language]

@@ -12,6 +12,7 @@ from typing import Final
 
 import orjson
 
+from firstline.core.verdict import has_completion
 from firstline.ports.clock import Clock
 from firstline.ports.data_keys import DataKey, DataKeys
 from firstline.ports.journal import TicketRow, VerdictRow
@@ -44,8 +45,7 @@ class AccountSeal:
 
     def verdict(self, row: VerdictRow) -> VerdictRow:
         """The row with a provider's words sealed; the same row where no provider has answered."""
-        evidence = orjson.loads(row.evidence) if row.evidence else {}
-        if row.evidence is None or not (evidence.get("asked") or {}).get("completion"):
+        if row.evidence is None or not has_completion(orjson.loads(row.evidence)):
             return row
         said = orjson.dumps([row.recommended_action, row.reasons]).decode()
         return row._replace(

@@ -3,17 +3,31 @@
 import asyncio
 import itertools
 
+import orjson
 import pytest
 
 from firstline.adapters.memory_history import MemoryDataKeys
 from firstline.adapters.sealing import Sealer
+from firstline.core.completion import Asked, Completion, Outcome
+from firstline.core.message import Message, facts_of
+from firstline.core.taxonomy import Contract, Decision, Priority
+from firstline.core.verdict import Evidence, evidence_to_data
 from firstline.ports.journal import TicketRow, VerdictRow
 from firstline.ports.sealing import SealBroken
 from firstline.usecases.texts import Opener, Texts, TextState, can_open
 
 ACCOUNT, OTHER = "a" * 32, "b" * 32
 TICKET = TicketRow("1" * 32, ACCOUNT, 1, "decision", None, "en", "My dog ate it", None, None)
-SAID = '{"v":3,"asked":{"outcome":"answered","completion":["Other","Feed the dog."]}}'
+FACTS = facts_of(Message("My dog ate it", Contract.DECISION))
+
+
+def evidence(asked: Asked | None) -> str:
+    """Evidence as it is stored."""
+    return orjson.dumps(evidence_to_data(Evidence(FACTS, (), None, {}, "p", "r", asked))).decode()
+
+
+COMPLETION = Completion("Other", Priority.HIGH, Decision.STANDARD_RESPONSE, 0.1, "en", "Feed the dog.", "A dog.")
+SAID = evidence(Asked(Outcome.ANSWERED, "gemini", "small", COMPLETION))
 
 
 class Clock:
@@ -61,7 +75,7 @@ def test_what_a_provider_said_is_sealed_and_what_the_local_model_says_is_not() -
         assert "dog" not in str(sealed)
         assert sealed.category == "Other"
         assert (await own.opener_of(ACCOUNT)).verdict(sealed) == verdict(SAID)
-        for local in (None, '{"v":3}', '{"v":3,"asked":{"outcome":"timeout","completion":null}}'):
+        for local in (None, evidence(None), evidence(Asked(Outcome.TIMEOUT))):
             assert seal.verdict(verdict(local)) == verdict(local)
 
     asyncio.run(work())
