@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import hashlib
+import math
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from firstline.core.plans import longest_window
 from firstline.ports.journal import Journal, JournalUnavailable, Record
 from firstline.ports.storage import StorageUnavailable
 
@@ -21,6 +24,15 @@ FOLD_S: Final = 2.0
 
 SPEND_S: Final = 1.0
 """How long what providers cost may wait to be stored, where no verdict takes it along."""
+
+LAG_S: Final = 1.0
+LAG_LOOKS: Final = 30
+"""The longest lag of so many looks is shown, so that a scrape every half minute misses none."""
+
+JOBS_S: Final = 15.0
+QUOTA_S: Final = 60.0
+NEAR: Final = 0.9
+"""Share of a plan's longest window from which on an account is near its quota."""
 
 
 async def keep_versions(app: "App") -> None:
@@ -121,3 +133,43 @@ async def fold_counts(app: "App") -> None:
                 await app.analytics.prune()
                 pruned_s = loop.time()
         await asyncio.sleep(FOLD_S)
+
+
+async def measure_lag(app: "App") -> None:
+    """Measure every second how late the event loop is; every request waits as long."""
+    loop = asyncio.get_running_loop()
+    lags: deque[float] = deque(maxlen=LAG_LOOKS)
+    app.metrics.loop_lag.set_function(lambda: max(lags, default=0.0))
+    while True:
+        due_s = loop.time() + LAG_S
+        await asyncio.sleep(LAG_S)
+        lags.append(max(loop.time() - due_s, 0.0))
+
+
+async def watch_jobs(app: "App") -> None:
+    """Look every quarter of a minute at what waits for workers, of all servers on the database."""
+    since_us: int | None = None
+
+    def waited_s() -> float:
+        return max(app.clock.now_us() - since_us, 0) / 1_000_000 if since_us is not None else 0.0
+
+    app.metrics.jobs_oldest.set_function(waited_s)
+    while True:
+        with contextlib.suppress(StorageUnavailable):
+            backlog = await app.jobs.queue.backlog()
+            since_us = backlog.waiting_since_us
+            app.metrics.jobs_rows.set(backlog.rows)
+        await asyncio.sleep(JOBS_S)
+
+
+async def watch_quota(app: "App") -> None:
+    """Count once a minute the accounts that have nearly used the longest window of their plan."""
+    while True:
+        for contract, catalogue in app.catalogues.items():
+            plans = catalogue.plans
+            window = longest_window(next(iter(plans.values())))
+            least = {name: math.ceil(NEAR * plan.limits[window]) for name, plan in plans.items()}
+            with contextlib.suppress(StorageUnavailable):
+                count = await app.storage.count_used(contract, window, least=least, now_us=app.clock.now_us())
+                app.metrics.near_quota.labels(contract.value).set(count)
+        await asyncio.sleep(QUOTA_S)

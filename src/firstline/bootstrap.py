@@ -16,7 +16,7 @@ from firstline.adapters.shipped_rules import shipped_rules
 from firstline.adapters.spool.folder import SpoolUnusable
 from firstline.adapters.sql.analytics_sql import SqlAnalytics
 from firstline.adapters.sql.webhook_erasure import WebhookBodies
-from firstline.adapters.system import SystemClock, SystemIdentities, return_memory
+from firstline.adapters.system import SystemClock, SystemIdentities, free_bytes, return_memory
 from firstline.adapters.telemetry import Metrics, fault_fields, open_log
 from firstline.adapters.trainer import ProcessTrainer
 from firstline.background import (
@@ -24,9 +24,12 @@ from firstline.background import (
     forget_jobs,
     keep_history,
     keep_versions,
+    measure_lag,
     prune,
     store_spend,
     store_spend_now,
+    watch_jobs,
+    watch_quota,
     watch_rules,
 )
 from firstline.bootstrap_asking import ask_policy_of, build_asking
@@ -207,6 +210,9 @@ def build(settings: Settings, *, serves: bool = True) -> App:
         background.append(asyncio.create_task(forget_jobs(app)))
         background.append(asyncio.create_task(keep_history(app, kept)))
         background.append(asyncio.create_task(store_spend(app, store.journal)))
+        background.append(asyncio.create_task(measure_lag(app)))
+        background.append(asyncio.create_task(watch_jobs(app)))
+        background.append(asyncio.create_task(watch_quota(app)))
         if worker is not None:
             worker.start()
         if serves:  # a worker cannot know which destinations its servers may address
@@ -270,11 +276,14 @@ def build(settings: Settings, *, serves: bool = True) -> App:
         store.abandon()
         raise CannotStart(str(error)) from None
     app.queued = store.queued
+    store.tell_commits(app.metrics.commits.observe)
+    app.metrics.data_free.set_function(lambda: free_bytes(settings.data_dir))
     app.spool, app.is_spooling = spool, is_spooling
     if spool is not None:
         app.eraser.erasables.append(SpooledTexts(spool))
         watch_spool(
             spool,
+            settings,
             metrics=app.metrics,
             log=log,
             on_stored=app.hooks.dispatcher.wake,

@@ -37,7 +37,13 @@ def open_spool(settings: Settings, store: ServerStore, *, clock: Clock) -> Spool
 
 
 def watch_spool(
-    spool: SpoolingJournal, *, metrics: Metrics, log: Any, on_stored: Callable[[], None], on_fault: Callable[..., None]
+    spool: SpoolingJournal,
+    settings: Settings,
+    *,
+    metrics: Metrics,
+    log: Any,
+    on_stored: Callable[[], None],
+    on_fault: Callable[..., None],
 ) -> None:
     """Tell metrics and log of what the spool does."""
 
@@ -53,6 +59,7 @@ def watch_spool(
 
     metrics.spool_records.set_function(lambda: spool.records)
     metrics.spool_bytes.set_function(lambda: spool.size)
+    metrics.spool_limit.set(settings.spool_mb * _MB)
     metrics.spool_oldest.set_function(lambda: spool.oldest_s)
     spool.on_taken = metrics.spooled.inc
     spool.on_change = on_change

@@ -19,7 +19,7 @@ from firstline.adapters.sql.server_stores import sqlite_store
 from firstline.adapters.sql.sql_jobs import SqlJobs
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
-from firstline.ports.jobs import ChunkCounts, Job, JobQueue, JobState, TooManyJobs
+from firstline.ports.jobs import ChunkCounts, Job, JobBacklog, JobQueue, JobState, TooManyJobs
 from firstline.ports.journal import CounterDelta, Journal
 from firstline.ports.storage import Storage
 
@@ -328,6 +328,43 @@ def test_a_deleted_job_is_gone(run: Run) -> None:
         assert await o.queue.find(job.id, account_id=ACCOUNT) is None
         assert await o.finish("1" * 32) is None
         assert await o.queue.known([job.id, other.id]) == {other.id}
+
+    run(test)
+
+
+def test_the_backlog_is_what_waits_for_a_worker_and_since_when(run: Run) -> None:
+    async def test(o: Opened) -> None:
+        start_us = o.clock.now_us()
+        assert await o.queue.backlog() == JobBacklog(0, None)
+        await o.add([3, 2])
+        o.clock.advance(5)
+        other = await o.add([4], account_id=OTHER)
+        assert await o.queue.backlog() == JobBacklog(9, start_us)
+        o.clock.advance(5)
+        assert await o.queue.claim("1" * 32, lease_s=LEASE_S)  # the first job has had a turn; the other waits longer
+        assert await o.queue.backlog() == JobBacklog(9, other.created_at_us)
+        o.clock.advance(1)
+        assert await o.queue.claim("2" * 32, lease_s=LEASE_S)
+        assert await o.queue.backlog() == JobBacklog(9, start_us + 10_000_000)
+        await o.finish("1" * 32, rows=3)
+        o.clock.advance(1)
+        assert await o.queue.claim("3" * 32, lease_s=LEASE_S)
+        assert await o.queue.backlog() == JobBacklog(6, None)  # all of it is being worked on
+        o.clock.advance(LEASE_S + 1)
+        assert await o.queue.backlog() == JobBacklog(6, start_us + 11_000_000)  # by workers that have gone
+
+    run(test)
+
+
+def test_a_paused_job_is_no_backlog_until_it_may_go_on(run: Run) -> None:
+    async def test(o: Opened) -> None:
+        await o.add([3])
+        assert await o.queue.claim("1" * 32, lease_s=LEASE_S)
+        opens_us = o.clock.now_us() + 60_000_000
+        await o.queue.pause("1" * 32, until_us=opens_us)
+        assert await o.queue.backlog() == JobBacklog(0, None)
+        o.clock.advance(61)
+        assert await o.queue.backlog() == JobBacklog(3, opens_us)
 
     run(test)
 

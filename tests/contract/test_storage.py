@@ -151,6 +151,31 @@ def test_usage_is_that_of_the_windows_that_the_moment_lies_in(with_store: Run) -
     with_store(work)
 
 
+def test_accounts_are_counted_that_have_used_so_much_of_the_window_of_now(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        paid = replace(
+            account("c" * 32, email="c@example.com"), plans={**account().plans, Contract.DECISION: "starter"}
+        )
+        await store.storage.add_account(paid, None, entry("2"))
+
+        async def count(window: Window = Window.MONTH, *, now_us: int = NOW_US, **least: int) -> int:
+            return await store.storage.count_used(Contract.DECISION, window, least=least, now_us=now_us)
+
+        assert await count(free=1, starter=1) == 0
+        for account_id, used in ((ACCOUNT, 90), (paid.id, 89)):
+            for catalogue in ("decision", "classifier"):
+                delta = CounterDelta(account_id, catalogue, Window.MONTH, *window_bounds(Window.MONTH, NOW_US), used)
+                await store.journal.append(Record(counters=(delta,)))
+        assert await count(free=90, starter=90) == 1
+        assert await count(free=90, starter=89) == 2
+        assert await count(free=91, starter=90) == 0
+        assert await count(starter=1) == 1  # an account on a plan that is not asked for
+        assert await count(Window.DAY, free=1, starter=1) == 0
+        assert await count(free=1, starter=1, now_us=window_bounds(Window.MONTH, NOW_US)[1]) == 0
+
+    with_store(work)
+
+
 def test_an_account_that_never_asked_has_no_last_request(with_store: Run) -> None:
     async def work(store: Store) -> None:
         assert await store.storage.last_request_at_us(ACCOUNT) is None

@@ -7,7 +7,7 @@ from typing import Any
 from firstline.adapters.memory_store import MemoryStore
 from firstline.core.plans import MICROSECONDS
 from firstline.ports.clock import Clock
-from firstline.ports.jobs import ACTIVE, ChunkCounts, Job, JobState, Lease, TooManyJobs, finished_event
+from firstline.ports.jobs import ACTIVE, ChunkCounts, Job, JobBacklog, JobState, Lease, TooManyJobs, finished_event
 from firstline.ports.journal import CounterDelta, Record
 
 
@@ -34,6 +34,7 @@ class MemoryJobs:
         self._jobs: dict[str, Job] = {}
         self._chunks: dict[str, list[_Chunk]] = {}
         self._turns: dict[str, int] = {}
+        self._turned_at_us: dict[str, int] = {}
         self._turn = 0
 
     async def add(self, job: Job, sizes: Sequence[int], *, most: int) -> None:
@@ -57,6 +58,13 @@ class MemoryJobs:
     async def is_waiting(self) -> bool:
         return bool(self._claimable())
 
+    async def backlog(self) -> JobBacklog:
+        since = (
+            job.resumes_at_us or max(self._turned_at_us.get(job.id, 0), job.created_at_us) for job in self._claimable()
+        )
+        rows = sum(job.rows - job.done for job in self._jobs.values() if self._may_go_on(job))
+        return JobBacklog(rows=rows, waiting_since_us=min(since, default=None))
+
     async def claim(self, token: str, *, lease_s: float) -> Lease | None:
         waiting = self._claimable()
         if not waiting:
@@ -67,6 +75,7 @@ class MemoryJobs:
         chunk.token, chunk.until_us, chunk.attempts = token, now_us + int(lease_s * MICROSECONDS), chunk.attempts + 1
         self._turn += 1
         self._turns[job.id] = self._turn
+        self._turned_at_us[job.id] = now_us
         started_at_us = job.started_at_us or now_us
         job = replace(job, state=JobState.RUNNING, resumes_at_us=None, started_at_us=started_at_us)
         self._jobs[job.id] = job
@@ -153,14 +162,13 @@ class MemoryJobs:
         return frozenset(job_ids) & self._jobs.keys()
 
     def _claimable(self) -> Sequence[Job]:
-        now_us = self._clock.now_us()
-        going = [
-            job
-            for job in self._jobs.values()
-            if job.state in (JobState.QUEUED, JobState.RUNNING)
-            or (job.state is JobState.PAUSED and (job.resumes_at_us or 0) <= now_us)
-        ]
+        going = [job for job in self._jobs.values() if self._may_go_on(job)]
         return [job for job in going if any(self._free(chunk) for chunk in self._chunks[job.id])]
+
+    def _may_go_on(self, job: Job) -> bool:
+        if job.state is JobState.PAUSED:
+            return (job.resumes_at_us or 0) <= self._clock.now_us()
+        return job.state in ACTIVE
 
     def _account_turn(self, account_id: str) -> int:
         return max(self._turns[job.id] for job in self._jobs.values() if job.account_id == account_id)

@@ -169,6 +169,14 @@ class MemoryStore:
                 found[window] = amount
         return found
 
+    async def count_used(self, catalogue: Contract, window: Window, *, least: Mapping[str, int], now_us: int) -> int:
+        bounds = window_bounds(window, now_us)
+        return sum(
+            requests >= least.get(self._accounts[account_id].plans[catalogue], requests + 1)
+            for (account_id, *place), requests in self.counters.items()
+            if place == [str(catalogue), str(window), *bounds]
+        )
+
     async def last_request_at_us(self, account_id: str) -> int | None:
         used = [key.last_used_at_us for key, _ in await self.list_keys(account_id) if key.last_used_at_us]
         return max(used, default=None)

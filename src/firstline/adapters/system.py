@@ -2,10 +2,12 @@
 
 import ctypes
 import gc
+import math
 import os
 import secrets
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from firstline.core.api_key import KEY_BYTES
@@ -41,6 +43,15 @@ class SystemIdentities:
     def new_secret(self) -> str:
         """URL-safe text from 24 random bytes."""
         return secrets.token_urlsafe(KEY_BYTES)
+
+
+def free_bytes(folder: Path) -> float:
+    """What may still be written to the disk of a folder; not a number where nobody knows."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return math.nan
+    return float(found.f_bavail * found.f_frsize)
 
 
 def return_memory() -> None:

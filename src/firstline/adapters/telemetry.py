@@ -19,6 +19,8 @@ from firstline.adapters.provider_metrics import ProviderMetrics
 from firstline.adapters.redis.metrics import LimitMetrics
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_COMMIT_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_PROBABILITY_BUCKETS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -37,6 +39,12 @@ class Metrics:
         self.http_duration = Histogram(
             "http_request_duration_seconds", "Time to answer.", ["route"], buckets=_BUCKETS, registry=registry
         )
+        self.requests_running = Gauge("firstline_requests_running", "Requests under way.", registry=registry)
+        self.loop_lag = Gauge(
+            "firstline_event_loop_lag_seconds",
+            "Longest that the event loop was late in the last half minute.",
+            registry=registry,
+        )
         self.classifications = Counter(
             "classification_requests",
             "Verdicts given.",
@@ -50,8 +58,21 @@ class Metrics:
         )
         self.signals = Counter("firstline_signals", "Verdicts in which a signal fired.", ["signal"], registry=registry)
         self.reviews = Counter("firstline_reviews", "Verdicts flagged for review.", ["contract"], registry=registry)
+        self.probabilities = Histogram(
+            "firstline_verdict_probability",
+            "Probability of the category of a verdict.",
+            ["contract"],
+            buckets=_PROBABILITY_BUCKETS,
+            registry=registry,
+        )
         self.denials = Counter(
             "firstline_limit_denials", "Requests over a limit.", ["catalogue", "window"], registry=registry
+        )
+        self.near_quota = Gauge(
+            "firstline_accounts_near_quota",
+            "Accounts that have used 90 % of the longest window of their plan.",
+            ["catalogue"],
+            registry=registry,
         )
         self.auth_failures = Counter(
             "firstline_auth_failures", "Requests without a valid key.", ["reason"], registry=registry
@@ -66,7 +87,20 @@ class Metrics:
         self.job_rows = Counter(
             "firstline_job_rows", "Rows of jobs that are done.", ["contract", "outcome"], registry=registry
         )
+        self.jobs_rows = Gauge("firstline_jobs_waiting_rows", "Rows of jobs not answered yet.", registry=registry)
+        self.jobs_oldest = Gauge(
+            "firstline_jobs_oldest_waiting_seconds", "How long a job has waited for a worker.", registry=registry
+        )
         self.queued_writes = Gauge("firstline_queued_writes", "Writes waiting for their group.", registry=registry)
+        self.commits = Histogram(
+            "firstline_store_commit_seconds",
+            "Time to make a group of records durable.",
+            buckets=_COMMIT_BUCKETS,
+            registry=registry,
+        )
+        self.data_free = Gauge(
+            "firstline_data_free_bytes", "Free bytes on the disk of the data folder.", registry=registry
+        )
         self.spooled = Counter(
             "firstline_spooled_records", "Records kept on disk while the store was away.", registry=registry
         )
@@ -75,6 +109,7 @@ class Metrics:
         )
         self.spool_records = Gauge("firstline_spool_records", "Records that wait in the spool.", registry=registry)
         self.spool_bytes = Gauge("firstline_spool_bytes", "Size of the spool on disk.", registry=registry)
+        self.spool_limit = Gauge("firstline_spool_limit_bytes", "Most bytes of the spool.", registry=registry)
         self.spool_oldest = Gauge(
             "firstline_spool_oldest_record_seconds", "Age of the oldest record in the spool.", registry=registry
         )
@@ -92,7 +127,7 @@ class Metrics:
         )
         self.build = Info("firstline_build", "Version, model and rules in force.", registry=registry)
         self._http: dict[tuple[str, str, int], tuple[Any, Any]] = {}
-        self._verdicts: dict[tuple[str, str, str, str], tuple[Any, Any]] = {}
+        self._verdicts: dict[tuple[str, str, str, str], tuple[Any, Any, Any]] = {}
 
     def observe_http(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; label children are kept, which saves most of the cost."""
@@ -107,16 +142,18 @@ class Metrics:
         children[0].inc()
         children[1].observe(seconds)
 
-    def count_verdict(self, contract: str, category: str, source: str, decision: str) -> None:
+    def count_verdict(self, contract: str, category: str, source: str, decision: str, *, probability: float) -> None:
         """Count one verdict; label children are kept here too."""
         children = self._verdicts.get((contract, category, source, decision))
         if children is None:
             children = self._verdicts[contract, category, source, decision] = (
                 self.classifications.labels(contract, category, source),
                 self.decisions.labels(contract, decision),
+                self.probabilities.labels(contract),
             )
-        for child in children:
-            child.inc()
+        children[0].inc()
+        children[1].inc()
+        children[2].observe(probability)
 
 
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})

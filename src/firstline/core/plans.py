@@ -58,6 +58,11 @@ class Plan:
         return ((BURST_WINDOW, self.burst_per_minute), *rest)
 
 
+def longest_window(plan: Plan) -> Window:
+    """The window of a plan that opens again last."""
+    return max(plan.limits, key=list(Window).index)
+
+
 @dataclass(frozen=True, slots=True)
 class WindowUse:
     """How far one window of an account is used.

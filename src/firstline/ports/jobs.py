@@ -128,6 +128,20 @@ class ChunkCounts:
     reviews: int
 
 
+@dataclass(frozen=True, slots=True)
+class JobBacklog:
+    """What waits for workers, of all accounts.
+
+    Attributes:
+        rows: without an answer yet, of jobs that may go on; a paused one waits for its plan, not for a worker.
+        waiting_since_us: of the job that has waited the longest for its turn: when its last turn was, or it was added;
+            None when no job waits for a worker.
+    """
+
+    rows: int
+    waiting_since_us: int | None
+
+
 class JobQueue(Protocol):
     """The store of jobs and their chunks; every method raises StorageUnavailable."""
 
@@ -151,6 +165,10 @@ class JobQueue(Protocol):
 
     async def is_waiting(self) -> bool:
         """Whether a chunk may be there to claim; cheap, and changes nothing."""
+        ...
+
+    async def backlog(self) -> JobBacklog:
+        """How much waits, and for how long."""
         ...
 
     async def claim(self, token: str, *, lease_s: float) -> Lease | None:

@@ -202,6 +202,14 @@ class Storage(Protocol):
         """Requests counted in the windows that `now_us` lies in; a window without any is absent."""
         ...
 
+    async def count_used(self, catalogue: Contract, window: Window, *, least: Mapping[str, int], now_us: int) -> int:
+        """How many accounts have used so many requests of the window that `now_us` lies in.
+
+        Args:
+            least: by plan.
+        """
+        ...
+
     async def last_request_at_us(self, account_id: str) -> int | None:
         """When any key of the account was last used."""
         ...

@@ -16,7 +16,7 @@ import contextlib
 import random
 import uuid
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg has no types
@@ -75,6 +75,8 @@ class PostgresJournal:
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
         self._url = url
         self._timeout_s = timeout_s
+        self.on_commit: Callable[[float], None] = lambda seconds: None
+        """Told how long it took to make a group durable."""
         self._queue: deque[_Append] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -196,7 +198,8 @@ class PostgresJournal:
                 group[:] = waiting
                 built = group_of([append.record for append in group])
             mark = uuid.uuid4().hex
-            rest_s = group[0].deadline - asyncio.get_running_loop().time()
+            began_s = asyncio.get_running_loop().time()
+            rest_s = group[0].deadline - began_s
             try:
                 await connection.execute(
                     built.statement, mark, self._old_marks, *built.arguments, timeout=max(rest_s, LOOK_S)
@@ -213,6 +216,7 @@ class PostgresJournal:
                 self._drop(error)
             else:
                 self._old_marks = [mark]
+                self.on_commit(asyncio.get_running_loop().time() - began_s)
                 return
             self._trying, self._unknown = group, mark
             try:

@@ -76,6 +76,7 @@ def postgres_store(
         shared=True,
         probe=StoreProbe(lambda: journal.append(Record()), storage),
         queued=lambda: journal.queued,
+        tell_commits=lambda tell: setattr(journal, "on_commit", tell),
         start=start,
         close=close,
         abandon=database.dispose,

@@ -27,6 +27,7 @@ class ServerStore:
         marks: stores what a spool has kept.
         shared: whether other servers may use the database at the same time.
         queued: how many records wait for their group.
+        tell_commits: whom to tell how many seconds each group took to become durable; from any thread.
         start: to be called in the event loop that serves, before anything is written.
         close: everything appended before is durable then, or has raised.
         abandon: instead of `start` and `close`, where the server does not start after all.
@@ -40,6 +41,7 @@ class ServerStore:
     shared: bool
     probe: Callable[[], Awaitable[bool]]
     queued: Callable[[], int]
+    tell_commits: Callable[[Callable[[float], None]], None]
     start: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
     abandon: Callable[[], None]
@@ -86,6 +88,7 @@ def sqlite_store(path: Path, *, on_foreign_change: Callable[[], None], release: 
         shared=False,
         probe=StoreProbe(lambda: writer.run(write_a_page), storage),
         queued=lambda: writer.queued,
+        tell_commits=lambda tell: setattr(writer, "on_commit", tell),
         start=start,
         close=close,
         abandon=abandon,

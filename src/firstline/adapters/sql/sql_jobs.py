@@ -26,7 +26,7 @@ from firstline.adapters.sql.sql_storage import account_of
 from firstline.adapters.sql.tables import accounts, outbox, tickets, usage
 from firstline.core.plans import MICROSECONDS
 from firstline.ports.clock import Clock
-from firstline.ports.jobs import ACTIVE, ChunkCounts, Job, JobState, Lease, TooManyJobs, finished_event
+from firstline.ports.jobs import ACTIVE, ChunkCounts, Job, JobBacklog, JobState, Lease, TooManyJobs, finished_event
 from firstline.ports.journal import CounterDelta
 from firstline.ports.storage import Account
 
@@ -102,6 +102,20 @@ class SqlJobs:
 
         def task(connection: Connection) -> bool:
             return connection.execute(_claimable(self._now_us(connection)).limit(1)).first() is not None
+
+        return await self._read(task)
+
+    async def backlog(self) -> JobBacklog:
+        """See the port."""
+        rows = select(func.coalesce(func.sum(jobs.c.rows - jobs.c.done), 0))
+
+        def task(connection: Connection) -> JobBacklog:
+            now_us = self._now_us(connection)
+            waiting = _claimable(now_us).with_only_columns(func.min(_waiting_since()), maintain_column_froms=True)
+            return JobBacklog(
+                rows=int(connection.execute(rows.where(_may_go_on(now_us))).scalar_one()),
+                waiting_since_us=connection.execute(waiting).scalar_one(),
+            )
 
         return await self._read(task)
 
@@ -285,15 +299,25 @@ def _free(now_us: int) -> tuple[Any, Any]:
     return lost, job_chunks.c.state == _READY
 
 
+def _may_go_on(now_us: int) -> Any:
+    """Jobs that have not ended and do not wait for their plan."""
+    going = jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING))
+    return or_(going, and_(jobs.c.state == JobState.PAUSED, jobs.c.resumes_at_us <= now_us))
+
+
+def _waiting_since() -> Any:
+    """When a job last had a turn, was added, or could go on after a pause; whatever was last."""
+    turn = case((jobs.c.claimed_at_us > jobs.c.created_at_us, jobs.c.claimed_at_us), else_=jobs.c.created_at_us)
+    return func.coalesce(jobs.c.resumes_at_us, turn)
+
+
 def _claimable(now_us: int) -> Select[Any]:
     """Jobs that may go on and have a chunk that can be leased."""
-    going = jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING))
-    resumed = and_(jobs.c.state == JobState.PAUSED, jobs.c.resumes_at_us <= now_us)
     some = [
         select(literal(1)).where(job_chunks.c.job_id == jobs.c.id, free).correlate(jobs).limit(1).exists()
         for free in _free(now_us)
     ]
-    return select(jobs).where(or_(going, resumed), or_(*some))
+    return select(jobs).where(_may_go_on(now_us), or_(*some))
 
 
 def _next_chunk(connection: Connection, job_id: str, now_us: int) -> Mapping[Any, Any] | None:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from firstline.adapters.sql import own_settings
@@ -154,6 +154,23 @@ class SqlStorage:
             for window, starts_at_us, requests in rows
             if window_bounds(Window(window), now_us)[0] == starts_at_us
         }
+
+    async def count_used(self, catalogue: Contract, window: Window, *, least: Mapping[str, int], now_us: int) -> int:
+        """See the port. An index finds the window by its end."""
+        start_us, end_us = window_bounds(window, now_us)
+        query = (
+            select(func.count())
+            .select_from(usage)
+            .join(accounts, accounts.c.id == usage.c.account_id)
+            .where(
+                usage.c.ends_at_us == end_us,
+                usage.c.starts_at_us == start_us,
+                usage.c.window == str(window),
+                usage.c.catalogue == str(catalogue),
+                usage.c.requests >= case(dict(least), value=_PLAN_COLUMN[catalogue]),
+            )
+        )
+        return int(await self._read(lambda c: c.execute(query).scalar_one()))
 
     async def last_request_at_us(self, account_id: str) -> int | None:
         """See the port."""

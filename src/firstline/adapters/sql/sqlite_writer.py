@@ -104,6 +104,8 @@ class SqliteWriter:
         """
         self._engine = engine
         self._on_foreign_change = on_foreign_change
+        self.on_commit: Callable[[float], None] = lambda seconds: None
+        """Told in the writer's thread how long it took to make a group durable."""
         self._queue: deque[_Write] = deque()
         self._wake = threading.Event()
         self._waking = False
@@ -218,6 +220,7 @@ class SqliteWriter:
             self._run_task(connection, group[0])
             return
         raw = raw_of(connection)
+        began_s = time.perf_counter()
         try:
             store(raw, [write.record for write in group if write.record])
         except Exception as error:  # whatever it was, it must reach those who wait
@@ -233,6 +236,7 @@ class SqliteWriter:
             for write in group:
                 self._write(connection, [write])
         else:
+            self.on_commit(time.perf_counter() - began_s)
             self._call(_succeed, [(write.future, None) for write in group])
 
     def _run_task(self, connection: Connection, write: _Write) -> None:

@@ -14,6 +14,8 @@ from firstline.delivery.http.replies import ErrorReply, error_reply
 
 CLIENT_CLOSED: Final = 499
 MAX_REQUEST_ID: Final = 64
+SCRAPED: Final = "/metrics"
+"""What looks at the requests under way does not count itself."""
 
 _ID_CHARACTERS: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
@@ -25,6 +27,8 @@ class Edge:
         self._inner = inner
         self._app = app
         self._callers = callers
+        self._running = 0
+        app.metrics.requests_running.set_function(lambda: self._running)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -33,6 +37,8 @@ class Edge:
         began = perf_counter()
         request_id = _request_id(scope) or self._app.identities.new_id()
         status = CLIENT_CLOSED
+        counted = scope["path"] != SCRAPED
+        self._running += counted
 
         async def reply(message: Message) -> None:
             nonlocal status
@@ -61,6 +67,7 @@ class Edge:
                 )
                 await response(scope, receive, reply)
         finally:
+            self._running -= counted
             self._finish(scope, request_id, status, perf_counter() - began)
 
     def _finish(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:

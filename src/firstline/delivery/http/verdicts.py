@@ -67,7 +67,9 @@ async def spent_member(app: App, account_id: str) -> dict[str, Any]:
 def count(metrics: Metrics, contract: Contract, verdict: Verdict, *, known: frozenset[str]) -> None:
     """Count a verdict; a category outside `known` counts as `custom`, so that labels stay bounded."""
     category = verdict.category if verdict.category in known else "custom"
-    metrics.count_verdict(contract.value, category, verdict.source.value, verdict.decision.value)
+    metrics.count_verdict(
+        contract.value, category, verdict.source.value, verdict.decision.value, probability=verdict.probability
+    )
     if verdict.needs_review:
         metrics.reviews.labels(contract.value).inc()
     if verdict.evidence is not None and verdict.evidence.matches:
