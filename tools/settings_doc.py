@@ -91,6 +91,22 @@ SECTIONS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     ("Webhooks", "See [webhooks](../guides/webhooks.md).", ("webhook_retry_seconds",)),
+    (
+        "Traces and reports of errors",
+        "See [traces](../guides/traces.md). Other variables of OpenTelemetry for the exporter, such as "
+        "`OTEL_EXPORTER_OTLP_CERTIFICATE` and `OTEL_EXPORTER_OTLP_COMPRESSION`, are honoured from the environment.",
+        (
+            "otlp_endpoint",
+            "otlp_headers",
+            "service_name",
+            "resource_attributes",
+            "traces_sampler",
+            "traces_sampler_arg",
+            "trust_traceparent",
+            "otel_sdk_disabled",
+            "sentry_dsn",
+        ),
+    ),
     ("Logs, metrics and links", "", ("log_level", "access_log", "metrics_token", "upgrade_url", "docs_url")),
 )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
@@ -38,12 +38,13 @@ from firstline.bootstrap_jobs import build_jobs, build_worker, processes_of
 from firstline.bootstrap_redis import open_shared
 from firstline.bootstrap_spool import SpooledTexts, SpoolingJournal, open_spool, watch_spool
 from firstline.bootstrap_stores import CannotStart, open_server_store
+from firstline.bootstrap_tracing import Tracing, build_tracing
 from firstline.bootstrap_webhooks import Hooks, build_webhooks
 from firstline.core.breaker import Phase
 from firstline.core.policy import Policy
 from firstline.core.rules import RuleBook
 from firstline.ports.clock import Clock, Identities
-from firstline.ports.journal import Journal
+from firstline.ports.journal import Journal, Record
 from firstline.ports.limiter import Limiter
 from firstline.ports.storage import EmailTaken, Storage, StorageUnavailable
 from firstline.ports.trainer import Trainer
@@ -99,6 +100,7 @@ class App:
     probe: Callable[[], Awaitable[bool]]
     start: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
+    tracing: Tracing
     queued: Callable[[], int] = field(default=lambda: 0)
     shared: "Shared | None" = None
     spool: SpoolingJournal | None = None
@@ -166,6 +168,10 @@ def build(settings: Settings, *, serves: bool = True) -> App:
     Raises: CannotStart.
     """
     development = serves and is_development(settings)
+    try:
+        tracing = build_tracing(settings)
+    except SettingsInvalid as error:
+        raise CannotStart(str(error)) from None
     store = open_server_store(settings, on_foreign_change=lambda: forget(), alone=serves)
     try:
         engine = build_engine(settings)
@@ -183,7 +189,7 @@ def build(settings: Settings, *, serves: bool = True) -> App:
     except SpoolUnusable as error:
         store.abandon()
         raise CannotStart(str(error)) from None
-    log = open_log(settings.log_level)
+    log = open_log(settings.log_level, through=tracing.processors)
     access = Access(store.storage, clock=clock, stale_s=settings.stale_keys_seconds)
     background: list[asyncio.Task[None]] = []
 
@@ -239,6 +245,7 @@ def build(settings: Settings, *, serves: bool = True) -> App:
         if spool is not None:
             await spool.close()
         await store.close()
+        await tracing.close()
 
     store_works = True
 
@@ -252,11 +259,15 @@ def build(settings: Settings, *, serves: bool = True) -> App:
     def is_spooling() -> bool:
         return spool is not None and (spool.spooling or not store_works)
 
+    def on_commit(records: Sequence[Record], seconds: float) -> None:
+        app.metrics.commits.observe(seconds)
+        tracing.committed(records, seconds)
+
     try:
         app = assemble(
             settings,
             engine,
-            journal=spool or store.journal,
+            journal=tracing.journal(spool or store.journal),
             storage=store.storage,
             access=access,
             trainer=ProcessTrainer(engine.classifier, model_file=settings.model_file),
@@ -269,6 +280,7 @@ def build(settings: Settings, *, serves: bool = True) -> App:
             probe=probe,
             start=start,
             close=close,
+            tracing=tracing,
         )
         app.hooks = build_webhooks(app, store)
         app.analytics = Analytics(SqlAnalytics(store.database, store.write), clock)
@@ -276,7 +288,7 @@ def build(settings: Settings, *, serves: bool = True) -> App:
         store.abandon()
         raise CannotStart(str(error)) from None
     app.queued = store.queued
-    store.tell_commits(app.metrics.commits.observe)
+    store.tell_commits(on_commit)
     app.metrics.data_free.set_function(lambda: free_bytes(settings.data_dir))
     app.spool, app.is_spooling = spool, is_spooling
     if spool is not None:
@@ -315,6 +327,7 @@ def assemble(
     probe: Callable[[], Awaitable[bool]],
     start: Callable[[], Awaitable[None]],
     close: Callable[[], Awaitable[None]],
+    tracing: Tracing,
 ) -> App:
     """Use cases over given adapters; `build` calls it for the server, tests call it with memory adapters.
 
@@ -322,6 +335,7 @@ def assemble(
     """
     accounts = Accounts(storage, clock, identities)
     metrics = Metrics()
+    tracing.watch(metrics, log)
 
     def on_fault(route: str) -> Callable[[BaseException], None]:
         def tell(error: BaseException) -> None:
@@ -359,6 +373,7 @@ def assemble(
         watcher=watcher,
         on_unpriced=lambda provider, model: log.warning("provider_without_price", provider=provider, model=model),
         on_trip=shared.news.publish_trip if shared else lambda provider, model, seconds: None,
+        traced=tracing.provider,
     )
     watcher.flying.set_function(lambda: asking.flying)
 
@@ -376,6 +391,7 @@ def assemble(
         on_fault=on_fault("triage"),
         on_late=watcher.late,
         texts=kept.texts,
+        tracer=tracing.tracer,
     )
     metrics.build.info({"model": triage.model, "rules": triage.rules.content_hash[:16]})
     return App(
@@ -413,6 +429,7 @@ def assemble(
         probe=probe,
         start=start,
         close=close,
+        tracing=tracing,
         shared=shared,
     )
 

@@ -94,12 +94,14 @@ def build_asking(
     watcher: Watcher,
     on_unpriced: Callable[[str, str], None],
     on_trip: Callable[[str, str, float], None] = lambda provider, model, for_s: None,
+    traced: Callable[[Provider], Provider] = lambda provider: provider,
 ) -> tuple[Asking, Spending]:
     """What asks providers, and what counts its cost.
 
     Args:
         on_unpriced: told of provider and model that no price is known of: no budget holds its calls.
         on_trip: told of provider, model and seconds when a failure here opens a breaker.
+        traced: puts around a provider what traces its calls.
     Raises: SettingsInvalid.
     """
     overrides = _own_prices(settings.ai_prices)
@@ -107,7 +109,7 @@ def build_asking(
     prices: dict[tuple[str, str], Prices] = {}
     for one in configured_providers(settings):
         for model in one.models:
-            provider = _opened(one, model)
+            provider = traced(_opened(one, model))
             guarded.append(
                 GuardedProvider(
                     provider,

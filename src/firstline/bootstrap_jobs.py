@@ -48,7 +48,7 @@ def build_worker(app: "App", *, journal: Journal, texts: Texts, processes: int) 
         queue=app.jobs.queue,
         files=app.jobs.files,
         deciders=ProcessDeciders(processes, load=_load(settings), environment=_environment()),
-        journal=journal,
+        journal=app.tracing.journal(journal),
         storage=app.storage,
         in_force=app.categories.in_force,
         limiter=app.limiter,
@@ -60,6 +60,7 @@ def build_worker(app: "App", *, journal: Journal, texts: Texts, processes: int) 
         texts=texts,
         on_fault=on_fault,
         on_chunk=on_chunk,
+        tracer=app.tracing.tracer,
     )
 
 

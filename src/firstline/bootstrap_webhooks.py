@@ -75,7 +75,7 @@ def build_webhooks(app: "App", store: ServerStore) -> Hooks:
     interests = Interests(webhooks)
     dispatcher = Dispatcher(
         webhooks,
-        outbound,
+        app.tracing.outbound(outbound),
         sealing,
         accounts=app.accounts,
         policy=DeliveryPolicy(delays_s=settings.webhook_delays_s, only_us=not store.shared),

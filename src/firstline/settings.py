@@ -12,6 +12,7 @@ from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -289,6 +290,73 @@ class Settings(BaseSettings):
     redis_db: int = Field(
         0, ge=0, le=1_000, validation_alias=_published("REDIS_DB"), description="Its numbered database."
     )
+
+    otlp_endpoint: str | None = Field(
+        None,
+        max_length=500,
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "FIRSTLINE_OTLP_ENDPOINT"),
+        description="Base URL of a collector of traces that takes OTLP over HTTP, such as http://127.0.0.1:4318. "
+        "Needs the extra `telemetry`.",
+    )
+    otlp_headers: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_HEADERS", "FIRSTLINE_OTLP_HEADERS"),
+        description="Headers for the collector: `name=value`, several with commas.",
+    )
+    service_name: str = Field(
+        "firstline",
+        max_length=100,
+        validation_alias=AliasChoices("OTEL_SERVICE_NAME", "FIRSTLINE_SERVICE_NAME"),
+        description="What this server is called in traces.",
+    )
+    resource_attributes: str = Field(
+        "",
+        max_length=2_000,
+        validation_alias=AliasChoices("OTEL_RESOURCE_ATTRIBUTES", "FIRSTLINE_RESOURCE_ATTRIBUTES"),
+        description="What else traces say of this server, such as `deployment.environment.name=production`.",
+    )
+    traces_sampler: str = Field(
+        "parentbased_always_on",
+        pattern="^(always_on|always_off|traceidratio|parentbased_always_on|parentbased_always_off|parentbased_traceidratio)$",
+        validation_alias=AliasChoices("OTEL_TRACES_SAMPLER", "FIRSTLINE_TRACES_SAMPLER"),
+        description="Which requests are traced.",
+    )
+    traces_sampler_arg: float = Field(
+        1,
+        ge=0,
+        le=1,
+        validation_alias=AliasChoices("OTEL_TRACES_SAMPLER_ARG", "FIRSTLINE_TRACES_SAMPLER_ARG"),
+        description="Part of the requests that `traceidratio` traces.",
+    )
+    trust_traceparent: bool = Field(
+        False,
+        description="Whether a request that its caller traces is traced here too, whatever the sampler says. Only "
+        "where the callers are yours.",
+    )
+    otel_sdk_disabled: bool = Field(
+        False,
+        validation_alias=AliasChoices("OTEL_SDK_DISABLED", "FIRSTLINE_OTEL_SDK_DISABLED"),
+        description="Trace nothing, whatever else is set.",
+    )
+    sentry_dsn: SecretStr | None = Field(
+        None,
+        validation_alias=_published("SENTRY_DSN"),
+        description="Where faults are reported, as Sentry and what is compatible with it give it. Needs the extra "
+        "`telemetry`.",
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parts = urlsplit(value)
+                usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            except ValueError:
+                usable = False
+            if not usable:
+                raise ValueError("it must be a URL such as http://127.0.0.1:4318")
+        return value
 
     @field_validator("redis_url")
     @classmethod

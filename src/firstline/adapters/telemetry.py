@@ -6,6 +6,7 @@ An exception is logged by its type and the places it passed through, never by it
 import contextlib
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -125,6 +126,9 @@ class Metrics:
         self.webhook_oldest = Gauge(
             "firstline_webhook_oldest_event_seconds", "Age of the oldest event on its way.", registry=registry
         )
+        self.spans_dropped = Counter(
+            "firstline_spans_dropped", "Spans that no collector will see.", ["reason"], registry=registry
+        )
         self.build = Info("firstline_build", "Version, model and rules in force.", registry=registry)
         self._http: dict[tuple[str, str, int], tuple[Any, Any]] = {}
         self._verdicts: dict[tuple[str, str, str, str], tuple[Any, Any, Any]] = {}
@@ -159,13 +163,18 @@ class Metrics:
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 
-def open_log(level: str = "info") -> Any:
-    """A structured log: one JSON object a line on standard error."""
+def open_log(level: str = "info", *, through: Sequence[Callable[..., Any]] = ()) -> Any:
+    """A structured log: one JSON object a line on standard error.
+
+    Args:
+        through: processors of structlog that each line goes through before it is written.
+    """
     return structlog.wrap_logger(
         _Lines(sys.stderr.buffer),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *through,
             structlog.processors.JSONRenderer(serializer=_dumps),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),

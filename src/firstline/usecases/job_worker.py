@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
+from firstline.core.identity import JOB
 from firstline.core.plans import MICROSECONDS, Plan, Window, window_bounds
 from firstline.core.taxonomy import Contract
 from firstline.ports.clock import Clock, Identities
@@ -29,6 +30,7 @@ from firstline.ports.jobs import (
 from firstline.ports.journal import CounterDelta, Journal, JournalUnavailable, Record, TicketRow, VerdictRow
 from firstline.ports.limiter import Limiter
 from firstline.ports.storage import Storage, StorageUnavailable
+from firstline.ports.tracing import NO_TRACER, Kind, Tracer, Value
 from firstline.usecases.in_force import AccountsInForce
 from firstline.usecases.records import Keeping
 from firstline.usecases.rollups import counted
@@ -81,6 +83,7 @@ class JobWorker:
         texts: Texts | None = None,
         on_fault: Callable[[BaseException], None] = lambda _: None,
         on_chunk: Callable[[Lease, ChunkCounts], None] = lambda lease, counts: None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Args:
         limiter: told of what jobs cost, for it knows the ledger only as it was.
@@ -103,6 +106,7 @@ class JobWorker:
         self._texts = texts
         self._on_fault = on_fault
         self._on_chunk = on_chunk
+        self._tracer = tracer
         self._lanes: list[asyncio.Task[None]] = []
         self._extending: asyncio.Task[None] | None = None
         self._held: dict[str, asyncio.Task[None]] = {}
@@ -137,7 +141,7 @@ class JobWorker:
             lease = await self._next()
             if lease is None:
                 return
-            work = self._held[lease.token] = asyncio.create_task(self._work(lease))
+            work = self._held[lease.token] = asyncio.create_task(self._work_traced(lease))
             try:
                 await asyncio.wait([work])
             finally:
@@ -174,6 +178,17 @@ class JobWorker:
                     if token not in held and work is not None:
                         work.cancel()
 
+    async def _work_traced(self, lease: Lease) -> None:
+        attributes: dict[str, Value] = {
+            "firstline.job": f"{JOB}{lease.job.id}",
+            "firstline.chunk": lease.number,
+            "firstline.rows": lease.rows,
+            "firstline.attempt": lease.attempts,
+            "firstline.contract": lease.job.contract,
+        }
+        with self._tracer.entry("job chunk", kind=Kind.CONSUMER, attributes=attributes):
+            await self._work(lease)
+
     async def _work(self, lease: Lease) -> None:
         """Everything about one chunk; whatever goes wrong, the chunk is given back or its lease ends."""
         try:
@@ -209,7 +224,8 @@ class JobWorker:
             rules=self._rules_hash(),
             lost=lease.deaths >= MAX_DEATHS or lease.attempts > MAX_ATTEMPTS,
         )
-        answer = await self._deciders.decide(task, self._own)
+        with self._tracer.span("decide"):
+            answer = await self._deciders.decide(task, self._own)
         await self._store(lease, answer)
         await self._finish(lease, answer.counts)
 

@@ -10,6 +10,7 @@ from firstline.core.completion import Asked, Mode, Outcome
 from firstline.core.fusion import wants_provider
 from firstline.core.message import Message
 from firstline.core.verdict import Reason, Verdict
+from firstline.ports.tracing import NO_TRACER, Tracer
 from firstline.usecases.access import Caller
 from firstline.usecases.asking import Asking, Inquiry
 from firstline.usecases.in_force import InForce
@@ -70,13 +71,16 @@ class Decided:
 class SecondOpinion:
     """Asks providers where it pays; without any, nothing ever is worth asking."""
 
-    def __init__(self, asking: Asking | None, *, on_fault: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, asking: Asking | None, *, on_fault: Callable[[BaseException], None], tracer: Tracer = NO_TRACER
+    ) -> None:
         """Args:
         asking: asks providers; None where there are none.
         on_fault: told of errors of our own; the local answer stands then.
         """
         self._asking = asking if asking is not None and asking.configured else None
         self._on_fault = on_fault
+        self._tracer = tracer
 
     def is_worth_asking(self, verdict: Verdict, under: InForce) -> bool:
         """Whether providers are to be asked about a message."""
@@ -96,7 +100,9 @@ class SecondOpinion:
             under.categories_version,
         )
         try:
-            opinion = await self._asking.ask(inquiry, deadline_s=request.deadline_s)
+            with self._tracer.span("ask") as span:
+                opinion = await self._asking.ask(inquiry, deadline_s=request.deadline_s)
+                span.set(firstline__outcome=opinion.asked.outcome.value, firstline__provider=opinion.asked.provider)
         except Exception as error:  # the local answer stands whatever happens to the other one
             self._on_fault(error)
             return Decided(settled_again(verdict, Asked(Outcome.FAILED), under))

@@ -14,6 +14,7 @@ from firstline.core.verdict import Prediction, Verdict
 from firstline.ports.classifier import Classifier
 from firstline.ports.clock import Clock, Identities
 from firstline.ports.journal import Journal
+from firstline.ports.tracing import NO_TRACER, Tracer
 from firstline.usecases.access import Caller
 from firstline.usecases.asking import Asking
 from firstline.usecases.events import Events
@@ -69,6 +70,7 @@ class Triage:
         on_fault: Callable[[BaseException], None] = lambda _: None,
         on_late: Callable[[str], None] = lambda _: None,
         texts: Texts | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Args:
         policy: of whoever sets nothing of their own.
@@ -78,6 +80,7 @@ class Triage:
         on_fault: told of every error of our own that an answer hides.
         on_late: told of what became of answers after the deadline: `revised`, `lost` or `unstored`.
         texts: seals texts at rest; None where they are stored as they are.
+        tracer: told of the steps of each request.
         """
         self._classifier = classifier
         self._predictions = Predictions(classifier)
@@ -86,7 +89,8 @@ class Triage:
         self.rules = rules
         self.policy = policy
         self._in_force = in_force
-        self._second_opinion = SecondOpinion(asking, on_fault=on_fault)
+        self._tracer = tracer
+        self._second_opinion = SecondOpinion(asking, on_fault=on_fault, tracer=tracer)
         self._store = VerdictStore(
             journal,
             keeping=keeping,
@@ -107,18 +111,23 @@ class Triage:
     def decide(self, message: Message, under: InForce | None = None) -> Verdict:
         """Decide without storing anything or asking anybody, under what is in force for an account if given."""
         under = under or self._shared
-        return self._settle(message, self._classifier.predict(message.text, under.model), self.rules, under)
+        with self._tracer.span("model"):
+            prediction = self._classifier.predict(message.text, under.model)
+        return self._settle_traced(message, prediction, self.rules, under)
 
     def decide_many(self, messages: Sequence[Message], under: InForce | None = None) -> list[Verdict]:
         """Decide on several messages at once without storing anything or asking anybody."""
         rules, under = self.rules, under or self._shared
-        predictions = self._classifier.predict_many(
-            [message.text for message in messages], [under.model] * len(messages)
-        )
-        return [
-            self._settle(message, prediction, rules, under)
-            for message, prediction in zip(messages, predictions, strict=True)
-        ]
+        many = {"firstline.messages": len(messages)}
+        with self._tracer.span("model", attributes=many):
+            predictions = self._classifier.predict_many(
+                [message.text for message in messages], [under.model] * len(messages)
+            )
+        with self._tracer.span("rules", attributes=many):
+            return [
+                self._settle(message, prediction, rules, under)
+                for message, prediction in zip(messages, predictions, strict=True)
+            ]
 
     def decide_each(self, messages: Sequence[Message], under: InForce | None = None) -> list[Verdict | None]:
         """The same; None for a message that our own code fails on."""
@@ -252,8 +261,24 @@ class Triage:
         """Decide together with what else is waiting; a long text in a thread, so that nobody waits for it."""
         if len(message.text) > LONG_TEXT:
             return await asyncio.to_thread(self.decide, message, under)
-        prediction = await self._predictions.predict(message.text, under.model)
-        return self._settle(message, prediction, self.rules, under)
+        with self._tracer.span("model"):
+            prediction = await self._predictions.predict(message.text, under.model)
+        return self._settle_traced(message, prediction, self.rules, under)
+
+    def _settle_traced(self, message: Message, prediction: Prediction, rules: RuleBook, under: InForce) -> Verdict:
+        with self._tracer.span("rules") as span:
+            verdict = self._settle(message, prediction, rules, under)
+            if span.recorded:
+                span.set(
+                    firstline__characters=len(message.text),
+                    firstline__contract=message.contract.value,
+                    firstline__language=verdict.language,
+                    firstline__matches=len(verdict.evidence.matches) if verdict.evidence else 0,
+                    firstline__source=verdict.source.value,
+                    firstline__decision=verdict.decision.value,
+                    firstline__needs_review=verdict.needs_review,
+                )
+            return verdict
 
     def _settle(self, message: Message, prediction: Prediction, rules: RuleBook, under: InForce) -> Verdict:
         facts = facts_of(message)

@@ -16,7 +16,7 @@ import contextlib
 import random
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg has no types
@@ -75,8 +75,8 @@ class PostgresJournal:
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        self.on_commit: Callable[[float], None] = lambda seconds: None
-        """Told how long it took to make a group durable."""
+        self.on_commit: Callable[[Sequence[Record], float], None] = lambda records, seconds: None
+        """Told of a group that is durable, before those who wait for it, and of how long it took."""
         self._queue: deque[_Append] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -216,7 +216,7 @@ class PostgresJournal:
                 self._drop(error)
             else:
                 self._old_marks = [mark]
-                self.on_commit(asyncio.get_running_loop().time() - began_s)
+                self.on_commit([append.record for append in group], asyncio.get_running_loop().time() - began_s)
                 return
             self._trying, self._unknown = group, mark
             try:

@@ -1,7 +1,7 @@
 """What a server opens to store in, behind one handle; here on SQLite, in `postgres_store` on PostgreSQL."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from firstline.adapters.sql.sqlite_marks import SqliteMarks
 from firstline.adapters.sql.sqlite_writer import SqliteWriter
 from firstline.adapters.sql.store_probe import StoreProbe, write_a_page
 from firstline.adapters.sql.wal_checkpoints import WalCheckpoints
-from firstline.ports.journal import Journal, MarkedStore
+from firstline.ports.journal import Journal, MarkedStore, Record
 from firstline.ports.storage import StorageUnavailable
 
 
@@ -27,7 +27,7 @@ class ServerStore:
         marks: stores what a spool has kept.
         shared: whether other servers may use the database at the same time.
         queued: how many records wait for their group.
-        tell_commits: whom to tell how many seconds each group took to become durable; from any thread.
+        tell_commits: whom to tell of each group that became durable, and how many seconds it took; from any thread.
         start: to be called in the event loop that serves, before anything is written.
         close: everything appended before is durable then, or has raised.
         abandon: instead of `start` and `close`, where the server does not start after all.
@@ -41,7 +41,7 @@ class ServerStore:
     shared: bool
     probe: Callable[[], Awaitable[bool]]
     queued: Callable[[], int]
-    tell_commits: Callable[[Callable[[float], None]], None]
+    tell_commits: Callable[[Callable[[Sequence[Record], float], None]], None]
     start: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
     abandon: Callable[[], None]

@@ -104,8 +104,9 @@ class SqliteWriter:
         """
         self._engine = engine
         self._on_foreign_change = on_foreign_change
-        self.on_commit: Callable[[float], None] = lambda seconds: None
-        """Told in the writer's thread how long it took to make a group durable."""
+        self.on_commit: Callable[[Sequence[Record], float], None] = lambda records, seconds: None
+        """Told of each group once it is durable, and how many seconds that took; in the writer's thread, before those
+        who wait for it."""
         self._queue: deque[_Write] = deque()
         self._wake = threading.Event()
         self._waking = False
@@ -221,8 +222,9 @@ class SqliteWriter:
             return
         raw = raw_of(connection)
         began_s = time.perf_counter()
+        records = [write.record for write in group if write.record]
         try:
-            store(raw, [write.record for write in group if write.record])
+            store(raw, records)
         except Exception as error:  # whatever it was, it must reach those who wait
             if len(group) == 1:
                 record = group[0].record or Record()
@@ -236,7 +238,7 @@ class SqliteWriter:
             for write in group:
                 self._write(connection, [write])
         else:
-            self.on_commit(time.perf_counter() - began_s)
+            self.on_commit(records, time.perf_counter() - began_s)
             self._call(_succeed, [(write.future, None) for write in group])
 
     def _run_task(self, connection: Connection, write: _Write) -> None:

@@ -23,6 +23,7 @@ from firstline.delivery.http.idempotency import IdempotencyKeys
 from firstline.delivery.http.openapi import openapi_document
 from firstline.delivery.http.replies import ErrorReply, error_reply, json_reply
 from firstline.delivery.http.routes import Handler, RouteSpec, route_table
+from firstline.delivery.http.traced import TracedRequests
 
 GC_THRESHOLDS: Final = (20_000, 20, 20)
 """A request makes objects that die with it, so collecting every 700 of them finds nothing and costs 4 % of the CPU."""
@@ -97,7 +98,8 @@ def create_asgi(app: App) -> ASGIApp:
         fastapi.router.routes.append(Route(path, endpoint, methods=[*methods, *_head(methods)]))
         if path in _HOT:
             hot.update({(method, path): endpoint for method in methods})
-    return Edge(_Shortcut(fastapi, hot), app=app, callers=callers)
+    edge = Edge(_Shortcut(fastapi, hot), app=app, callers=callers)
+    return TracedRequests(edge, tracer=app.tracing.tracer) if app.tracing.on else edge
 
 
 def _once(spec: RouteSpec, keys: IdempotencyKeys) -> RouteSpec:
