@@ -49,7 +49,7 @@ SECTIONS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "See [limits that several servers share](../guides/redis.md).",
         ("redis_url", "redis_host", "redis_port", "redis_db", "replicas"),
     ),
-    ("Jobs", "See [jobs](../guides/jobs.md).", ("job_processes", "job_keep_days")),
+    ("Jobs", "See [jobs](../guides/jobs.md).", ("job_processes", "worker_port", "job_keep_days")),
     ("What is stored", "", ("history", "history_text", "secret_key")),
     ("Decisions", "", ("rules_dir", "model_file", "low_confidence_threshold", "review_probability")),
     (

@@ -103,6 +103,13 @@ class Settings(BaseSettings):
         description="Processes that work on jobs beside the server; one per core by default. 0 leaves them to "
         "`firstline worker`.",
     )
+    worker_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="Port on which `firstline worker` answers `/metrics` and `/health/live`, at the address of "
+        "FIRSTLINE_HOST; 0 takes a free one. Without one it listens nowhere.",
+    )
     job_keep_days: int = Field(
         7, ge=1, le=3_650, description="Days that a job, its upload and its results are kept after it has ended."
     )

@@ -144,6 +144,16 @@ def worker(
         int | None,
         typer.Option(min=1, metavar="N", help="Processes that decide; one per core by default.", show_default=False),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65_535,
+            metavar="PORT",
+            help="Answer /metrics and /health/live on this port, 0 for a free one; FIRSTLINE_WORKER_PORT by default.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Work on jobs, beside the server that takes them in.
 
@@ -152,7 +162,7 @@ def worker(
     """
     from firstline.delivery.cli.worker import work
 
-    work(data_dir=data_dir, processes=processes)
+    work(data_dir=data_dir, processes=processes, metrics_port=metrics_port)
 
 
 @program.command()

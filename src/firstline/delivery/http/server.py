@@ -78,9 +78,11 @@ def run(
         listener.close()
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
     """A listening socket.
 
+    Args:
+        option: of the command line, that chooses the port.
     Raises: CannotStart with what is wrong with the address.
     """
     where = f"{host}:{port}"
@@ -96,7 +98,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise CannotStart(f"{where} cannot be listened on: {_cause(error)}") from None
+        raise CannotStart(f"{where} cannot be listened on: {_cause(error, option)}") from None
     listener.setblocking(False)
     return listener
 
@@ -107,11 +109,11 @@ def base_url(listener: socket.socket, host: str) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
-def _cause(error: OSError) -> str:
+def _cause(error: OSError, option: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "another program uses the port. Stop it, or choose another with --port."
+        return f"another program uses the port. Stop it, or choose another with {option}."
     if error.errno == errno.EACCES:
-        return "ports under 1024 need privileges. Choose another with --port."
+        return f"ports under 1024 need privileges. Choose another with {option}."
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine has no such address. Choose another with --host."
     return f"{os.strerror(error.errno or 0)}."
