@@ -57,7 +57,7 @@ def test_an_account_without_verdicts_has_nothing_to_divide_by(serve: Serve) -> N
         "tickets": 0,
         "reviews": 0,
         "review_rate": None,
-        "sources": {"rule": 0, "local": 0, "provider": 0, "emergency": 0},
+        "sources": {"rule": 0, "local": 0, "provider": 0, "emergency": 0, "person": 0},
         "latency": {"mean_ms": None, "p50_ms": None, "p95_ms": None},
         "cost_usd": 0.0,
     }

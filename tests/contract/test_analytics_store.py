@@ -103,7 +103,7 @@ def test_what_was_added_shows_once_it_is_folded_in(on_a_store: Run) -> None:
         await store.fold()
         (row,) = await store.ask()
         assert (row.starts_at_us, row.values, row.tickets, row.reviews) == (None, (), 2, 1)
-        assert row.sources == {"rule": 0, "local": 2, "provider": 0, "emergency": 0}
+        assert row.sources == {"rule": 0, "local": 2, "provider": 0, "emergency": 0, "person": 0}
         assert row.processing_us == 1_234 + 3_000
         assert sum(row.latency) == 2
         assert (row.latency[class_of(1_234)], row.latency[class_of(3_000)]) == (1, 1)

@@ -249,7 +249,7 @@ def test_erasing_takes_verdicts_kept_answers_and_events_along_and_nothing_else(r
             await stores.journal.append(Record(idempotency=answer, outbox=(event,)))
         position = Position(NOW_US + 1, ticket(1).id)
         assert await stores.history.erase(ACCOUNT, [position]) == {
-            "tickets": 1, "verdicts": 2, "idempotent_answers": 1, "events": 1,
+            "tickets": 1, "verdicts": 2, "feedback": 0, "idempotent_answers": 1, "events": 1,
         }  # fmt: skip
         assert await listed(stores) == [2]
         assert await stores.storage.find_idempotency("key-1") is None

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, inspect, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
-from firstline.adapters.sql import analytics_tables, history_tables  # noqa: F401  # tables on the same metadata
+from firstline.adapters.sql import analytics_tables, feedback_tables, history_tables  # noqa: F401  # tables on the same metadata
 from firstline.adapters.sql.engine import open_engine
 from firstline.adapters.sql.migrate import migrate, revision_of
 from firstline.adapters.sql.postgres_engine import open_postgres

@@ -70,6 +70,9 @@ class MemoryHistory:
             for event in store.outbox.values()
             if event.account_id == account_id and any(f"{TICKET}{one}" in event.payload for one in there)
         ]
+        said = [row.id for row in store.feedback.values() if row.ticket_id in there]
+        for feedback_id in said:
+            del store.feedback[feedback_id]
         for place in verdicts:
             del store.verdicts[place]
         for ticket_id in there:
@@ -79,6 +82,7 @@ class MemoryHistory:
         for event_id in events:
             del store.outbox[event_id]
         return {
+            "feedback": len(said),
             "verdicts": len(verdicts),
             "tickets": len(there),
             "idempotent_answers": len(answers),

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from firstline.core.plans import Window, window_bounds
 from firstline.core.taxonomy import Contract
+from firstline.ports.feedback import FeedbackRow
 from firstline.ports.journal import (
     IdempotencyEntry,
     OutboxEvent,
@@ -48,6 +49,7 @@ class MemoryStore:
         self.outbox: dict[str, OutboxEvent] = {}
         self.spend: dict[tuple[str, int, str, str], SpendDelta] = {}
         self.rollups: list[RollupDelta] = []
+        self.feedback: dict[str, FeedbackRow] = {}
         self.audit: list[AuditEntry] = []
         self.versions: dict[tuple[str, str], str] = {}
         self.account_categories: dict[tuple[str, str], CategoriesRow] = {}

@@ -8,6 +8,7 @@ ACCOUNT: Final = "acc_"
 EVENT: Final = "evt_"
 JOB: Final = "job_"
 ERASURE: Final = "era_"
+FEEDBACK: Final = "fbk_"
 
 _HEX_LENGTH: Final = 32
 

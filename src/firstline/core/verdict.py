@@ -24,6 +24,7 @@ class Source(StrEnum):
     LOCAL = "local"
     PROVIDER = "provider"
     EMERGENCY = "emergency"
+    PERSON = "person"
 
 
 class Abstention(StrEnum):
@@ -87,7 +88,7 @@ class Reason:
     Attributes:
         code: stable name: `rule`, `model`, `second_line`, `urgency`, `abstained`, `threshold`, `doubt`, `spam`,
             `short`, `plan`, `history`, `low_confidence`, `low_probability`, `provider`, `provider_timeout`,
-            `provider_failed`, `provider_unavailable`, `provider_budget`, `fault`.
+            `provider_failed`, `provider_unavailable`, `provider_budget`, `fault`, `person`.
         text: a sentence for people, without a word of the message; for `provider` what the provider says.
         rule: id of the rule, for `rule`.
         spans: half-open code point ranges of the original, for `rule`.

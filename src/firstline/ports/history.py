@@ -6,7 +6,8 @@ Guarantees of every history:
 - A page is a snapshot. Pages that follow each other by position never show a ticket twice nor leave one out, whatever
   is added meanwhile; what is erased between two pages is in neither.
 - What a page costs does not grow with the history: it looks at `examine` tickets at most.
-- Every removal is one transaction: a ticket goes with all its verdicts, and with the answers and events about it.
+- Every removal is one transaction: a ticket goes with all its verdicts, what was said about them, and with the answers
+  and events about it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -123,7 +124,8 @@ class History(Protocol):
         ...
 
     async def erase(self, account_id: str, tickets: Sequence[Position]) -> Mapping[str, int]:
-        """Remove tickets, their verdicts, the answers kept for requests that gave them, and events not sent yet.
+        """Remove tickets, their verdicts, feedback on them, the answers kept for requests that gave them, and events
+        not sent yet.
 
         Returns: rows removed, by what they were.
         """

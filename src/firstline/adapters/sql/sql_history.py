@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from firstline.adapters.sql.feedback_tables import feedback
 from firstline.adapters.sql.history_tables import account_retention
 from firstline.adapters.sql.runners import Reads, Writes
 from firstline.adapters.sql.tables import account_categories, idempotency, outbox, tickets, verdicts
@@ -109,6 +110,7 @@ class SqlHistory:
                 idempotency.c.account_id == account_id, idempotency.c.created_at_us.in_(moments)
             )
             return {
+                "feedback": connection.execute(delete(feedback).where(feedback.c.ticket_id.in_(there))).rowcount,
                 "verdicts": connection.execute(delete(verdicts).where(verdicts.c.ticket_id.in_(there))).rowcount,
                 "tickets": connection.execute(delete(tickets).where(tickets.c.id.in_(there))).rowcount,
                 "idempotent_answers": connection.execute(answers).rowcount,

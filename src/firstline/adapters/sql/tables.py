@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD_REVISION: Final = "0008"
+HEAD_REVISION: Final = "0009"
 
 metadata: Final = MetaData(
     naming_convention={

@@ -40,6 +40,7 @@ class SourcesBody(BaseModel):
     local: int
     provider: int
     emergency: int
+    person: int
 
 
 class LatencyBody(BaseModel):
