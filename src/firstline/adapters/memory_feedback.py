@@ -25,9 +25,7 @@ class MemoryFeedback:
         said = self._newest_first(account_id, ticket_id)
         after_us = max((row.given_at_us for row in self._of(account_id)), default=0)
         judged = judge(ticket, revisions, said[0] if said else None, after_us=after_us)
-        if judged.repeated:
-            return judged
-        if len(said) >= most:
+        if not judged.repeated and len(said) >= most:
             raise TooMuchFeedback(ticket_id)
         record = Record(
             verdicts=(judged.verdict,) if judged.verdict else (),
@@ -39,6 +37,8 @@ class MemoryFeedback:
             await self._store.append(record)
         except RecordRefused as error:
             raise StorageUnavailable(str(error)) from None
+        if judged.repeated:
+            return judged
         rows = self._store.feedback
         rows.update((row.id, row._replace(newest=0)) for row in said)
         rows[judged.feedback.id] = judged.feedback

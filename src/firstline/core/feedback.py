@@ -6,6 +6,7 @@ from enum import StrEnum
 from math import sqrt
 from typing import Final
 
+from firstline.core.actions import recommended_action
 from firstline.core.taxonomy import Decision, Priority
 
 BANDS: Final = 10
@@ -99,6 +100,38 @@ def right_answer(judgement: Judgement, seen: Answer, *, revision: int, by_person
             if getattr(right, field) != getattr(seen, field):
                 raise FeedbackInvalid(field, f"another one than revision {revision} has, although `correct` is true")
     return right
+
+
+_DECIDED: Final = {
+    Decision.IMMEDIATE_ESCALATION: "Escalate at once: the person who judged this message has decided so.",
+    Decision.PRIORITY_RESPONSE: "Answer before the normal queue: the person who judged this message has decided so.",
+}
+
+
+def action_after(right: Answer, before: Answer, action: str | None) -> str:
+    """What to do next, once a person has said what is right.
+
+    Args:
+        before: what stood until then.
+        action: what it recommended; None where that may hold words of the message.
+    """
+    if (
+        action
+        and right.decision is before.decision
+        and (right.decision in _DECIDED or right.category == before.category)
+    ):
+        return action
+    return _DECIDED.get(right.decision) or recommended_action(right.decision, right.category, frozenset(), ())
+
+
+def person_reason(right: Answer, before: Answer) -> str:
+    """A sentence on what a person has changed."""
+    changes = [
+        f"the {field} is {getattr(right, field)}, not {getattr(before, field)}"
+        for field in ("category", "priority", "decision")
+        if getattr(right, field) != getattr(before, field)
+    ]
+    return f"A person has corrected it: {'; '.join(changes)}." if changes else "A person has looked and found it right."
 
 
 def band_of(probability: float) -> int:

@@ -187,8 +187,10 @@ def evidence_from_data(data: Mapping[str, Any], *, action: str = "", reason: str
 
     Args:
         action, reason: a provider's words, which evidence does not hold; the verdict beside it does.
-    Raises: ValueError when the data is of another version.
+    Raises: ValueError when the data is of another version, or of a person's verdict, which nothing was settled for.
     """
+    if "person" in data:
+        raise ValueError("evidence of what a person has said; there is nothing in it to settle")
     if data.get("v") not in _READABLE_VERSIONS:
         raise ValueError(f"evidence of version {data.get('v')!r}; this firstline reads {_READABLE_VERSIONS}")
     contract, plan, channel, length, has_question, history_count = data["facts"]
@@ -217,6 +219,12 @@ def evidence_from_data(data: Mapping[str, Any], *, action: str = "", reason: str
         rules=data["rules"],
         asked=_asked_from_data(data["asked"], action, reason) if "asked" in data else None,
     )
+
+
+def waits_for_provider(data: Mapping[str, Any]) -> bool:
+    """Whether a provider's answer may still come late, going by evidence as plain data."""
+    asked = data.get("asked")
+    return asked is not None and asked[0] == Outcome.TIMEOUT
 
 
 def has_completion(data: Mapping[str, Any]) -> bool:

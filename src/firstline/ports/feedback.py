@@ -63,7 +63,8 @@ class Judged:
     """What a judgement comes to.
 
     Attributes:
-        feedback: to be stored; or the newest one where the same was said before, and then nothing is.
+        feedback: to be stored; or the newest one where the same was said before.
+        repeated: whether it was, so that nothing but the kept answer is stored.
         verdict: the revision that it adds.
         idempotency: the kept answer to the request.
     """

@@ -100,12 +100,15 @@ class Idempotency:
         media_type, _, body = opened.partition(b"\n")
         return Answer(entry.status, media_type.decode(), body)
 
-    def entry(self, asked: Once, answer: Answer, *, account_id: str, at_us: int) -> IdempotencyEntry:
+    def entry(
+        self, asked: Once, answer: Answer, *, account_id: str, at_us: int, kept_from_us: int | None = None
+    ) -> IdempotencyEntry:
         """What to store beside the request's effect, in the same transaction.
 
         Args:
             account_id: whose data the answer is.
             at_us: when the request's tickets were received, so that erasing a ticket finds the answer that shows it.
+            kept_from_us: when the request came, where that was later.
         """
         content = answer.media_type.encode() + b"\n" + answer.body
         return IdempotencyEntry(
@@ -115,7 +118,7 @@ class Idempotency:
             answer.status,
             self._sealer.seal(content, key=asked.key, bound_to=asked.key_hash),
             at_us,
-            at_us + KEPT_S * MICROSECONDS,
+            (at_us if kept_from_us is None else kept_from_us) + KEPT_S * MICROSECONDS,
         )
 
     async def keep(self, asked: Once, answer: Answer, *, account_id: str) -> None:

@@ -10,7 +10,8 @@ from firstline.core.identity import TICKET
 from firstline.core.message import Message
 from firstline.core.plans import Granted, Plan, window_bounds
 from firstline.core.policy import Policy
-from firstline.core.verdict import Reason, Verdict, evidence_to_data
+from firstline.core.taxonomy import Decision, Priority
+from firstline.core.verdict import Reason, Source, Verdict, evidence_to_data
 from firstline.ports.journal import CounterDelta, KeyUse, OutboxEvent, TicketRow, VerdictRow
 from firstline.usecases.access import Caller
 
@@ -136,6 +137,24 @@ def reason_to_data(reason: Reason) -> dict[str, object]:
     if reason.rule is None:
         return {"code": reason.code, "text": reason.text}
     return {"code": reason.code, "text": reason.text, "rule": reason.rule, "spans": reason.spans}
+
+
+def verdict_of(row: VerdictRow) -> Verdict:
+    """A stored revision as events tell it: without its reasons and evidence."""
+    return Verdict(
+        category=row.category,
+        priority=Priority(row.priority),
+        decision=Decision(row.decision),
+        probability=row.probability,
+        confidence=row.confidence,
+        churn_risk=row.churn_risk,
+        recommended_action=row.recommended_action,
+        needs_review=bool(row.needs_review),
+        source=Source(row.source),
+        language=None,
+        reasons=(),
+        evidence=None,
+    )
 
 
 def outline(verdict: Verdict) -> dict[str, object]:

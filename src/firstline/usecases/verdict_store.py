@@ -14,6 +14,7 @@ from firstline.ports.journal import (
     JournalUnavailable,
     OutboxEvent,
     Record,
+    RecordRefused,
     RollupDelta,
     TicketRow,
     VerdictRow,
@@ -67,7 +68,7 @@ class VerdictStore:
         """Args:
         spending: what providers cost, stored with the verdicts.
         on_fault: told of errors of our own in what happens later.
-        on_late: told what became of an answer after the deadline: `revised`, `lost` or `unstored`.
+        on_late: told what became of an answer after the deadline: `revised`, `lost`, `overruled` or `unstored`.
         texts: seals texts at rest; None where they are stored as they are.
         """
         self._journal = journal
@@ -198,6 +199,8 @@ class VerdictStore:
                 outcome = "revised"
                 if self.events is not None:
                     self.events.on_written()
+        except RecordRefused:  # a person was faster and has taken the revision, or the ticket is gone
+            outcome = "overruled"
         except JournalUnavailable:
             pass
         except Exception as error:  # nobody waits for this task

@@ -15,7 +15,7 @@ from firstline.adapters.sql.tables import idempotency, outbox, tickets, verdicts
 from firstline.core.feedback import Tally, band_of
 from firstline.ports.feedback import FeedbackPage, FeedbackRow, Judge, Judged, TallyRow, TooMuchFeedback
 from firstline.ports.history import TicketNotFound
-from firstline.ports.journal import TicketRow, VerdictRow
+from firstline.ports.journal import IdempotencyEntry, TicketRow, VerdictRow
 from firstline.ports.storage import StorageUnavailable
 
 _ATTEMPTS: Final = 5
@@ -63,6 +63,7 @@ class SqlFeedback:
                 if len(before) >= most:
                     raise TooMuchFeedback(ticket_id)
                 _store(connection, judged)
+            _keep(connection, judged.idempotency)
             return judged
 
         for _ in range(_ATTEMPTS):
@@ -128,8 +129,12 @@ def _store(connection: Connection, judged: Judged) -> None:
     deltas = counted(judged.rollups)
     if deltas is not None:
         connection.execute(insert(rollup_deltas).values(deltas=deltas))
-    if judged.idempotency is not None:
-        try:
-            connection.execute(insert(idempotency).values(judged.idempotency._asdict()))
-        except IntegrityError:
-            raise StorageUnavailable("the idempotency key is there already") from None
+
+
+def _keep(connection: Connection, entry: IdempotencyEntry | None) -> None:
+    if entry is None:
+        return
+    try:
+        connection.execute(insert(idempotency).values(entry._asdict()))
+    except IntegrityError:
+        raise StorageUnavailable("the idempotency key is there already") from None

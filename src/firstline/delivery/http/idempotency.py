@@ -68,10 +68,14 @@ class AnsweredOnce:
     response: Response | None = None
     work: "asyncio.Task[None] | None" = None
 
-    def entry(self, response: Response, *, account_id: str, at_us: int) -> IdempotencyEntry:
-        """What to store in the transaction of what the request does."""
+    def entry(
+        self, response: Response, *, account_id: str, at_us: int, kept_from_us: int | None = None
+    ) -> IdempotencyEntry:
+        """What to store in the transaction of what the request does; the times as in `Idempotency.entry`."""
         self.response = response
-        return self.idempotency.entry(self.asked, _answer(response), account_id=account_id, at_us=at_us)
+        return self.idempotency.entry(
+            self.asked, _answer(response), account_id=account_id, at_us=at_us, kept_from_us=kept_from_us
+        )
 
 
 def answered_once(request: Request) -> AnsweredOnce | None:
