@@ -49,13 +49,13 @@ def open_database(settings: Settings) -> Database:
         from firstline.adapters.sql.postgres_schema import check_schema
 
         url = settings.database_url.get_secret_value()
-        with _saying_where(settings):
+        with saying_where(settings):
             database = open_postgres(url, timeout_s=settings.database_timeout_seconds)
             _or_disposed(database, lambda: check_schema(database))
         return database
     path = database_path(settings.data_dir)
     database = open_engine(path)
-    with _saying_where(settings):
+    with saying_where(settings):
         _or_disposed(database, lambda: migrate(database, path))
     return database
 
@@ -67,13 +67,13 @@ def open_server_store(settings: Settings, *, on_foreign_change: Callable[[], Non
     """
     if settings.database_url is None:
         path = database_path(settings.data_dir)
-        release = _lock(settings.data_dir).close if alone else lambda: None
-        with _saying_where(settings):
+        release = hold_folder(settings.data_dir).close if alone else lambda: None
+        with saying_where(settings):
             return sqlite_store(path, on_foreign_change=on_foreign_change, release=release)
     # Only here, for it takes a moment to import.
     from firstline.adapters.sql.postgres_store import postgres_store
 
-    with _saying_where(settings):
+    with saying_where(settings):
         return postgres_store(
             settings.database_url.get_secret_value(),
             connections=settings.database_connections,
@@ -98,7 +98,11 @@ def place_of_database(settings: Settings) -> str:
 
 
 @contextlib.contextmanager
-def _saying_where(settings: Settings) -> Iterator[None]:
+def saying_where(settings: Settings) -> Iterator[None]:
+    """Turn what is wrong with the store into a sentence that names the place.
+
+    Raises: CannotStart.
+    """
     place = place_of_database(settings)
     try:
         yield
@@ -125,7 +129,7 @@ def open_accounts(settings: Settings) -> tuple[Accounts, Keys]:
     return accounts, Keys(accounts, lambda: None)
 
 
-def _lock(data_dir: Path) -> IO[bytes]:
+def hold_folder(data_dir: Path) -> IO[bytes]:
     """One server per data folder: a second one would make every commit wait for the other's."""
     handle = (data_dir / "serve.lock").open("ab")
     try:
