@@ -135,6 +135,27 @@ def test_the_event_loop_s_lag_is_how_long_it_was_held_up(serve: Serve, eager: No
     assert until(lambda: (value(server, "firstline_event_loop_lag_seconds") or 0) > held_s / 2)
 
 
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("classification_requests_total", {"contract": "decision", "category": "Other", "source": "emergency"}),
+        ("firstline_webhook_attempts_total", {"outcome": "dead"}),
+        ("firstline_rule_reloads_total", {"outcome": "invalid"}),
+        ("firstline_faults_total", {"route": "triage"}),
+        ("firstline_limit_denials_total", {"catalogue": "classifier", "window": "day"}),
+        ("firstline_limits_local_total", {"outcome": "unknown"}),
+        ("firstline_auth_failures_total", {"reason": "revoked"}),
+        ("firstline_provider_late_total", {"outcome": "lost"}),
+        ("provider_failures_total", {"provider": "gemini", "kind": "timeout"}),
+    ],
+)
+def test_what_is_rare_begins_at_zero_so_that_the_first_of_it_is_an_increase(
+    serve: Serve, name: str, labels: dict[str, str]
+) -> None:
+    server = serve(gemini_api_key="fake", gemini_base_url="http://127.0.0.1:9")
+    assert value(server, name, **labels) == 0
+
+
 def test_the_disk_of_the_data_folder_is_told(serve: Serve) -> None:
     server = serve()
     assert (value(server, "firstline_data_free_bytes") or 0) > 0

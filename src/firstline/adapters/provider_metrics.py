@@ -51,6 +51,10 @@ class ProviderMetrics:
             registry=registry,
         )  # fmt: skip
         self.flying = Gauge("firstline_provider_questions_running", "Questions under way.", registry=registry)
+        for outcome in Outcome:
+            self._asked.labels(outcome.value)
+        for late in ("revised", "lost", "unstored"):
+            self._late.labels(late)
 
     def asked(self, outcome: Outcome) -> None:
         """See the protocol, as for all methods below."""
@@ -69,6 +73,8 @@ class ProviderMetrics:
         self._cost.labels(provider, model).inc(cost_usd_micros / _MICROS)
 
     def phase(self, provider: str, model: str, phase: Phase) -> None:
+        if model and (provider, model) not in self._phases:
+            self._begin_at_zero(provider, model)
         self._breakers.labels(provider, model).set(_STATES[phase])
         if phase is Phase.HALF_OPEN:  # every probe is one
             return
@@ -76,6 +82,14 @@ class ProviderMetrics:
         self._phases[provider, model] = phase
         if phase is not before:
             self.on_state(provider, model, phase)
+
+    def _begin_at_zero(self, provider: str, model: str) -> None:
+        """So that the first failure and the first cost of a model are seen as an increase."""
+        self._phases[provider, model] = Phase.CLOSED
+        self._cost.labels(provider, model)
+        self._hedges.labels(provider, model)
+        for kind in FailureKind:
+            self._failures.labels(provider, kind.value)
 
     def hedged(self, provider: str, model: str) -> None:
         self._hedges.labels(provider, model).inc()

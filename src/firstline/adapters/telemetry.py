@@ -18,6 +18,9 @@ from prometheus_client.process_collector import ProcessCollector
 
 from firstline.adapters.provider_metrics import ProviderMetrics
 from firstline.adapters.redis.metrics import LimitMetrics
+from firstline.core.cascade import emergency_verdict
+from firstline.core.plans import Window
+from firstline.core.taxonomy import Contract, Decision, Signal
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _COMMIT_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -130,8 +133,32 @@ class Metrics:
             "firstline_spans_dropped", "Spans that no collector will see.", ["reason"], registry=registry
         )
         self.build = Info("firstline_build", "Version, model and rules in force.", registry=registry)
+        self._begin_at_zero()
         self._http: dict[tuple[str, str, int], tuple[Any, Any]] = {}
         self._verdicts: dict[tuple[str, str, str, str], tuple[Any, Any, Any]] = {}
+
+    def _begin_at_zero(self) -> None:
+        """Show what is rare from the start on: the increase of a series that begins with 1 is 0, so that neither an
+        alert nor a dashboard would see the first of its kind."""
+        emergency = emergency_verdict()
+        for contract in Contract:
+            self.reviews.labels(contract.value)
+            self.classifications.labels(contract.value, emergency.category, emergency.source.value)
+            for decision in Decision:
+                self.decisions.labels(contract.value, decision.value)
+            for window in Window:
+                self.denials.labels(contract.value, window.value)
+            for outcome in ("answered", "failed"):
+                self.job_rows.labels(contract.value, outcome)
+        for counter, labels in (
+            (self.signals, [signal.value for signal in Signal]),
+            (self.auth_failures, ["missing", "invalid", "revoked"]),
+            (self.faults, ["erasure", "jobs", "train", "triage", "webhooks"]),
+            (self.rule_reloads, ["ok", "invalid"]),
+            (self.webhook_attempts, ["delivered", "failed", "dead"]),
+        ):
+            for label in labels:
+                counter.labels(label)
 
     def observe_http(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; label children are kept, which saves most of the cost."""

@@ -17,6 +17,10 @@ class LimitMetrics:
         self._news = Counter(
             "firstline_redis_news", "Messages between replicas about breakers.", ["outcome"], registry=registry
         )
+        for outcome in ("granted", "denied", "unknown"):
+            self._local.labels(outcome)
+        for outcome in ("sent", "unsent", "taken", "own", "malformed"):
+            self._news.labels(outcome)
         self.replicas = Gauge("firstline_replicas", "Replicas that share the limits, as last known.", registry=registry)
         self.replicas.set(1)
 
