@@ -276,6 +276,27 @@ def _sign(delimiter: str | None) -> str | None:
     return sign
 
 
+@program.command()
+def health(
+    url: Annotated[
+        str | None, flag("Address of the server; by default the one of the settings.", metavar="URL")
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask only if the process answers, and not if it should get traffic.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=60, metavar="SECONDS", help="How long each step of the answer may take.")
+    ] = 5,
+) -> None:
+    """Say whether a server is ready; the exit code is 1 when it is not.
+
+    For health checks of containers, and for people.
+    """
+    from firstline.delivery.cli.health import check_health
+
+    raise typer.Exit(check_health(url=url, live=live, timeout_s=timeout))
+
+
 @program.command("settings")
 def show_settings(as_json: AsJson = False) -> None:
     """Show every setting: value, meaning, where it is from.
