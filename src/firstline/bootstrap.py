@@ -55,6 +55,7 @@ from firstline.usecases.analytics import Analytics
 from firstline.usecases.asking import Asking
 from firstline.usecases.categories import Categories
 from firstline.usecases.erasure import Eraser
+from firstline.usecases.feedback import Feedback
 from firstline.usecases.history import TicketHistory
 from firstline.usecases.idempotency import Idempotency
 from firstline.usecases.in_force import AccountsInForce
@@ -92,6 +93,7 @@ class App:
     triage: Triage
     jobs: Jobs
     history: TicketHistory
+    feedback: Feedback
     eraser: Eraser
     rules: RulesInForce
     metrics: Metrics
@@ -291,6 +293,7 @@ def build(settings: Settings, *, serves: bool = True) -> App:
     store.tell_commits(on_commit)
     app.metrics.data_free.set_function(lambda: free_bytes(settings.data_dir))
     app.spool, app.is_spooling = spool, is_spooling
+    app.feedback.events, app.feedback.is_spooling = app.hooks.events, is_spooling
     if spool is not None:
         app.eraser.erasables.append(SpooledTexts(spool))
         watch_spool(
@@ -412,7 +415,8 @@ def assemble(
         spending=spending,
         triage=triage,
         jobs=jobs,
-        history=TicketHistory(kept.history, kept.texts, clock),
+        history=TicketHistory(kept.history, kept.texts, clock, feedback=kept.feedback),
+        feedback=Feedback(kept.feedback, kept.history, in_force, clock=clock, identities=identities),
         eraser=Eraser(
             kept.history,
             kept.erasures,

@@ -4,12 +4,14 @@ import os
 from dataclasses import dataclass
 
 from firstline.adapters.sealing import Sealer, secrets_of
-from firstline.adapters.sql.runners import read_in_threads
+from firstline.adapters.sql.runners import read_in_threads, write_directly
 from firstline.adapters.sql.server_stores import ServerStore
 from firstline.adapters.sql.sql_erasures import SqlDataKeys, SqlErasures, stored_keys
+from firstline.adapters.sql.sql_feedback import SqlFeedback
 from firstline.adapters.sql.sql_history import SqlHistory
 from firstline.ports.clock import Clock
 from firstline.ports.erasure import Erasures
+from firstline.ports.feedback import FeedbackStore
 from firstline.ports.history import History
 from firstline.settings import Settings
 from firstline.usecases.texts import Texts, can_open
@@ -26,6 +28,7 @@ class Kept:
     """
 
     history: History
+    feedback: FeedbackStore
     erasures: Erasures
     texts: Texts
     newest: Sealer | None
@@ -56,4 +59,5 @@ def build_kept(settings: Settings, store: ServerStore, *, clock: Clock) -> Kept:
         clock=clock,
     )
     newest = Sealer(secrets[:1], purpose=_PURPOSE) if secrets else None
-    return Kept(SqlHistory(read, write), SqlErasures(read, write), texts, newest)
+    judging = write_directly(store.database, isolation="READ COMMITTED") if store.shared else write
+    return Kept(SqlHistory(read, write), SqlFeedback(read, judging), SqlErasures(read, write), texts, newest)

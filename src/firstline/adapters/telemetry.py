@@ -69,6 +69,12 @@ class Metrics:
             buckets=_PROBABILITY_BUCKETS,
             registry=registry,
         )
+        self.feedback = Counter(
+            "firstline_feedback",
+            "Verdicts that somebody has judged, by the probability that they stated.",
+            ["probability", "correct"],
+            registry=registry,
+        )
         self.denials = Counter(
             "firstline_limit_denials", "Requests over a limit.", ["catalogue", "window"], registry=registry
         )

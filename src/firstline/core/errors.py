@@ -110,6 +110,12 @@ SEARCH_UNAVAILABLE: Final = PublicError(
 FORMAT_UNAVAILABLE: Final = PublicError(
     "format_unavailable", 501, "Format not available", "Ask for csv, json or ndjson, or have the operator add it."
 )
+TOO_MUCH_FEEDBACK: Final = PublicError(
+    "too_much_feedback",
+    409,
+    "Too much feedback",
+    "A ticket has up to 100 judgements. The newest one counts; erase the ticket if none should.",
+)
 WEBHOOK_NOT_FOUND: Final = PublicError(
     "webhook_not_found", 404, "Webhook not found", "List the webhooks of your account for their ids."
 )

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from firstline.core.plans import MICROSECONDS
 from firstline.ports.clock import Clock
+from firstline.ports.feedback import FeedbackRow, FeedbackStore
 from firstline.ports.history import Filters, History, Position
 from firstline.ports.journal import TicketRow, VerdictRow
 from firstline.usecases.access import Caller
@@ -36,12 +37,14 @@ class Shown:
 
     Attributes:
         revisions: of its verdict, the first one first; on a page the latest alone.
+        feedback: what was said about it, the newest first; in exports alone.
     """
 
     ticket: TicketRow
     text: str | None
     text_state: TextState
     revisions: Sequence[VerdictRow]
+    feedback: Sequence[FeedbackRow] = ()
 
     @property
     def latest(self) -> VerdictRow:
@@ -60,8 +63,9 @@ class ShownPage:
 class TicketHistory:
     """Reads the history of callers' accounts and removes what is too old."""
 
-    def __init__(self, history: History, texts: Texts, clock: Clock) -> None:
+    def __init__(self, history: History, texts: Texts, clock: Clock, *, feedback: FeedbackStore) -> None:
         self._history = history
+        self._feedback = feedback
         self._texts = texts
         self._clock = clock
 
@@ -82,7 +86,7 @@ class TicketHistory:
         return _shown(opener, ticket, verdicts)
 
     async def export(self, caller: Caller, filters: Filters) -> AsyncGenerator[Sequence[Shown], None]:
-        """All tickets that pass the filters and are there now, newest first, in parts.
+        """All tickets that pass the filters and are there now, newest first, in parts, with what was said about them.
 
         Raises: SearchUnavailable, StorageUnavailable.
         """
@@ -90,7 +94,7 @@ class TicketHistory:
         while True:
             page = await self._page(caller, filters, after, limit=EXPORTED, examine=EXAMINED)
             if page.tickets:
-                yield page.tickets
+                yield await self._with_feedback(caller, page.tickets)
             if page.next is None:
                 return
             after = page.next
@@ -128,6 +132,11 @@ class TicketHistory:
                 removed += len(found)
                 await asyncio.sleep(PAUSE_S)
         return removed
+
+    async def _with_feedback(self, caller: Caller, tickets: Sequence[Shown]) -> Sequence[Shown]:
+        ids = [one.ticket.id for one in tickets]
+        said = await self._feedback.of_tickets(caller.account.id, ids)
+        return [replace(one, feedback=said.get(one.ticket.id, ())) for one in tickets]
 
     async def _page(
         self, caller: Caller, filters: Filters, after: Position | None, *, limit: int, examine: int

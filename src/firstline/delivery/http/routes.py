@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from firstline.adapters.job_files import JobFolder
 from firstline.bootstrap import App
-from firstline.delivery.http import analytics_schemas, history_schemas, job_schemas, schemas
+from firstline.delivery.http import analytics_schemas, feedback_schemas, history_schemas, job_schemas, schemas
 from firstline.delivery.http import own_settings_schemas as own_schemas
 from firstline.delivery.http import webhook_schemas as hook_schemas
 from firstline.delivery.http.analytics_v1 import AnalyticsV1
@@ -20,6 +20,7 @@ from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.classifier_v1 import ClassifierV1
 from firstline.delivery.http.decision_v1 import DecisionV1
 from firstline.delivery.http.erasures_v1 import ErasuresV1
+from firstline.delivery.http.feedback_v1 import FeedbackV1
 from firstline.delivery.http.jobs_v1 import MAX_KEYED_UPLOAD_BYTES, JobsV1
 from firstline.delivery.http.own_settings_v1 import OwnSettingsV1
 from firstline.delivery.http.pages import Pages
@@ -78,6 +79,7 @@ _DECISION: Final = "Decision"
 _OWN: Final = "Your account"
 _JOBS: Final = "Jobs"
 _HISTORY: Final = "History"
+_FEEDBACK: Final = "Feedback"
 _WEBHOOKS: Final = "Webhooks"
 _SERVICE: Final = "Service"
 
@@ -94,6 +96,7 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
     hooks = WebhooksV1(app, callers)
     jobs = JobsV1(app, callers, folder=JobFolder(app.settings.data_dir))
     tickets, erasures = TicketsV1(app, callers), ErasuresV1(app, callers)
+    said = FeedbackV1(app, callers)
     a, b, c = schemas.ClassifierErrorBody, schemas.DecisionErrorBody, schemas.ProblemBody
     faults = {422: schemas.ValidationBody}
     return [
@@ -205,6 +208,23 @@ def route_table(app: App, callers: Callers) -> list[RouteSpec]:
         RouteSpec(
             "GET", "/v1/tickets/{ticket_id}", tickets.ticket, _HISTORY, None, history_schemas.TicketBody,
             errors=_errors(c, 401, 404, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "POST", "/v1/tickets/{ticket_id}/feedback", said.give_feedback, _FEEDBACK,
+            feedback_schemas.FeedbackRequest, feedback_schemas.FeedbackBody, 201,
+            _errors(c, 400, 401, 404, 408, 409, 413, 422, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/tickets/{ticket_id}/feedback", said.ticket_feedback, _FEEDBACK, None,
+            feedback_schemas.TicketFeedbackBody, errors=_errors(c, 401, 404, 429, 503), secured=True,
+        ),
+        RouteSpec(
+            "GET", "/v1/feedback", said.feedback, _FEEDBACK, None, feedback_schemas.FeedbackPageBody,
+            errors=_errors(c, 401, 422, 429, 503), secured=True, query=feedback_schemas.FeedbackQuery,
+        ),
+        RouteSpec(
+            "GET", "/v1/feedback/summary", said.feedback_summary, _FEEDBACK, None, feedback_schemas.SummaryBody,
+            errors=_errors(c, 401, 422, 429, 503), secured=True, query=feedback_schemas.SummaryQuery,
         ),
         RouteSpec(
             "GET", "/v1/analytics", AnalyticsV1(app, callers).analytics, _HISTORY, None,

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from firstline.core.asking import MAX_TIMEOUT_S, MIN_TIMEOUT_S
 from firstline.core.completion import Mode
+from firstline.core.feedback import MAX_AUTHOR_LENGTH
 from firstline.core.message import MAX_HISTORY, MAX_REFERENCE_LENGTH, MAX_TEXT_LENGTH, trimmed
 from firstline.core.taxonomy import Channel, UserPlan
 
@@ -53,6 +54,7 @@ Reference = Annotated[
     Annotated[str, Field(min_length=1, max_length=MAX_REFERENCE_LENGTH), AfterValidator(_printable), _SHOWN] | None,
     Field(default=None),
 ]
+Author = Annotated[str, Field(min_length=1, max_length=MAX_AUTHOR_LENGTH), AfterValidator(_printable), _SHOWN] | None
 
 
 class RequestBody(BaseModel):

@@ -10,12 +10,13 @@ import orjson
 
 from firstline.core.identity import TICKET
 from firstline.delivery.http.classifier_v1 import iso
+from firstline.delivery.http.feedback_v1 import feedback_data
 from firstline.usecases.history import Shown
 
 COLUMNS: Final = (
     "id", "received_at", "contract", "channel", "language", "customer_ref", "external_id", "text", "text_state",
     "revision", "decided_at", "category", "priority", "decision", "probability", "confidence", "churn_risk",
-    "needs_review", "source", "recommended_action", "reasons",
+    "needs_review", "source", "recommended_action", "reasons", "feedback",
 )  # fmt: skip
 MEDIA_TYPES: Final = {
     "csv": "text/csv; charset=utf-8",
@@ -155,7 +156,8 @@ class ParquetWriter:
     def add(self, tickets: Sequence[Shown]) -> bytes:
         for one in tickets:
             row = _row(one, moments=True)
-            row["reasons"] = orjson.dumps(row["reasons"]).decode()
+            for name in ("reasons", "feedback"):
+                row[name] = orjson.dumps(row[name]).decode()
             self._rows.append(row)
             self._characters += len(one.text or "")
         if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
@@ -224,7 +226,12 @@ def entry_data(shown: Shown) -> dict[str, Any]:
 
 
 def _row(shown: Shown, *, moments: bool = False) -> dict[str, Any]:
-    data = {**entry_data(shown), "text": shown.text, "reasons": orjson.loads(shown.latest.reasons)}
+    data = {
+        **entry_data(shown),
+        "text": shown.text,
+        "reasons": orjson.loads(shown.latest.reasons),
+        "feedback": [feedback_data(row) for row in shown.feedback],
+    }
     if moments:
         data["received_at"] = _moment(shown.ticket.received_at_us)
         data["decided_at"] = _moment(shown.latest.decided_at_us)
