@@ -35,6 +35,11 @@ Truth values are `true` and `false`; `1` and `0`, `yes` and `no`, `on` and `off`
 SECTIONS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("Server", "", ("environment", "host", "port", "data_dir", "trusted_proxies", "drain_seconds")),
     (
+        "TLS and browsers",
+        "See [security](../guides/security.md).",
+        ("tls_cert", "tls_key", "cors_origins"),
+    ),
+    (
         "Database",
         "See [PostgreSQL](../guides/postgresql.md).",
         ("database_url", "database_timeout_seconds", "database_connections"),

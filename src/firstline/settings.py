@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from firstline.core.completion import Mode
 from firstline.core.doubt import ASSURANCE
+from firstline.core.origins import origins_of
 from firstline.secret_files import SUFFIX, read_secrets
 
 PREFIX: Final = "FIRSTLINE_"
@@ -122,6 +123,18 @@ class Settings(BaseSettings):
     trusted_proxies: str = Field(
         "",
         description="Comma-separated addresses or networks whose X-Forwarded-For is believed, such as 10.0.0.0/8.",
+    )
+    tls_cert: Path | None = Field(
+        None,
+        description="File with a certificate, or a chain of them, in PEM format: the server then speaks TLS. "
+        "Taken anew when it changes.",
+    )
+    tls_key: Path | None = Field(None, description="File with the private key of that certificate, no passphrase.")
+    cors_origins: str = Field(
+        "",
+        max_length=10_000,
+        description="Comma-separated origins of web pages that may call from a browser, such as "
+        "https://app.example.com; `*` for all of them. Closed without one.",
     )
     metrics_token: SecretStr | None = Field(None, description="Bearer token that /metrics then asks for.")
     registrations_per_hour: int = Field(20, ge=1, le=100_000, description="Registrations an hour from one address.")
@@ -392,6 +405,12 @@ class Settings(BaseSettings):
     def webhook_delays_s(self) -> tuple[float, ...]:
         """Waits between attempts to deliver an event."""
         return _delays(self.webhook_retry_seconds)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        origins_of(value)
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod

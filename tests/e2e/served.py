@@ -27,7 +27,7 @@ START_S: Final = 60
 STOP_S: Final = 40
 CLIENT_S: Final = 30
 
-_ADDRESS: Final = re.compile(r"http://([\d.]+):(\d+)")
+_ADDRESS: Final = re.compile(r"https?://([\d.]+):(\d+)")
 _WITH_BOUNDS: Final = """
 import json, sys
 from pathlib import Path

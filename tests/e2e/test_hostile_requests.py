@@ -11,9 +11,9 @@ import pytest
 from served import Served, read_all, read_answer, send_what_it_takes, serve, until
 
 BODY = b'{"message": "How do I reset my password?"}'
-POST = b"POST /v1/decision HTTP/1.1\r\nHost: test\r\n"
-CLASSIFY = b"POST /api/v1/classify HTTP/1.1\r\nHost: test\r\n"
-LIVE = b"GET /health/live HTTP/1.1\r\nHost: test\r\n"
+POST = b"POST /v1/decision HTTP/1.1\r\nHost: localhost\r\n"
+CLASSIFY = b"POST /api/v1/classify HTTP/1.1\r\nHost: localhost\r\n"
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
 MANY_HEADERS = b"".join(b"X-%d: a\r\n" % number for number in range(100_000))
 MEMORY_GROWTH_BYTES = 96 << 20
 
@@ -96,8 +96,8 @@ def test_body_that_is_no_acceptable_json_is_refused_in_each_shape(raw: bytes, se
         (LIVE + b"X: " + b"a" * 65_536 + b"\r\n\r\n", 431),
         (LIVE + b"X: " + b"a" * 1_000_000, 431),
         (LIVE + b"a" * 1_000_000, 431),
-        (b"GET /" + b"a" * 65_536 + b" HTTP/1.1\r\nHost: test\r\n\r\n", 431),
-        (b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: test\r\n\r\n", 414),
+        (b"GET /" + b"a" * 65_536 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
+        (b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
         (b"GET /" + b"a" * 1_000_000, 414),
         (b"nonsense\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
@@ -251,7 +251,7 @@ def test_client_that_never_reads_its_answers_is_cut_off(impatient: Served) -> No
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         connection.settimeout(30)
         connection.connect((impatient.host, impatient.port))
-        request = b"GET /openapi.json HTTP/1.1\r\nHost: test\r\n\r\n"
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
         with pytest.raises(ConnectionError):
             send_for_ever(connection, request)
     assert impatient.lives()

@@ -49,6 +49,7 @@ def test_every_field_can_be_set_by_its_documented_name(monkeypatch: pytest.Monke
         "log_level": "debug",
         "trusted_proxies": "10.0.0.0/8, ::1",
         "webhook_retry_seconds": "1, 2.5",
+        "cors_origins": "https://app.example.com",
         "database_url": "postgresql://localhost/firstline",
         "database_connections": "2",
         "redis_url": "rediss://localhost:6380/1",

@@ -17,6 +17,7 @@ from firstline.core.errors import (
     TOO_MANY_ATTEMPTS,
     PublicError,
 )
+from firstline.core.origins import ANY, origins_of
 from firstline.core.plans import MICROSECONDS, Denied, Granted, Plan, retry_after_s
 from firstline.core.taxonomy import Contract
 from firstline.delivery.http.replies import ErrorReply
@@ -73,6 +74,7 @@ class Callers:
         self._app = app
         settings = app.settings
         self._proxies = _networks(settings.trusted_proxies)
+        self._origins = origins_of(settings.cors_origins) - {ANY}
         self._failures = AddressLimiter(limit=settings.failed_logins_per_minute, window_s=60)
         self.registrations = AddressLimiter(limit=settings.registrations_per_hour, window_s=3_600)
 
@@ -94,14 +96,29 @@ class Callers:
         return address
 
     def is_development(self, request: Request) -> bool:
-        """Whether this request comes straight from this machine to a development server."""
+        """Whether this request comes straight from this machine to a development server.
+
+        A browser on this machine lends its address to every page. So a page of another origin, or of a name that its
+        owner has pointed at this machine, gets nothing without a key.
+        """
         if not self._app.development:
             return False
         scope = request.scope
         client, server = scope.get("client"), scope.get("server")
         if client is None or server is None or not (_loopback(client[0]) and _loopback(server[0])):
             return False
-        return not any(name in _FORWARDING_HEADERS for name, _ in scope["headers"])
+        named = origin = b""
+        for name, value in scope["headers"]:
+            if name in _FORWARDING_HEADERS:
+                return False
+            if name == b"host":
+                named = value
+            elif name == b"origin":
+                origin = value
+        if named and not _loopback(_host(named)):
+            return False
+        own = (b"http://" + named, b"https://" + named)
+        return not origin or origin in own or (origin.decode("latin-1") in self._origins)
 
     async def identify(self, request: Request, *, keyless: bool = False) -> Caller:
         """The caller of a request.
@@ -191,6 +208,12 @@ def key_of(request: Request) -> str | None:
 
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+
+
+def _host(named: bytes) -> str:
+    """The host of a Host header, without its port."""
+    text = named.decode("latin-1").strip().lower()
+    return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
 
 
 @lru_cache(maxsize=1_024)

@@ -1,4 +1,7 @@
-"""The outermost layer: request ids, the access log, metrics, and an answer whatever happens inside."""
+"""The outermost layer: request ids, the access log, metrics, and an answer whatever happens inside.
+
+A browser's question whether it may call is answered here: it carries no key and spends no limit.
+"""
 
 from time import perf_counter
 from typing import Any, Final
@@ -11,9 +14,11 @@ from firstline.bootstrap import App
 from firstline.core.errors import INTERNAL_ERROR
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.replies import ErrorReply, error_reply
+from firstline.delivery.http.security_headers import AnswerHeaders
 
 CLIENT_CLOSED: Final = 499
 MAX_REQUEST_ID: Final = 64
+PREFLIGHT: Final = "preflight"
 SCRAPED: Final = "/metrics"
 """What looks at the requests under way does not count itself."""
 
@@ -27,6 +32,7 @@ class Edge:
         self._inner = inner
         self._app = app
         self._callers = callers
+        self._answers = AnswerHeaders.of(app.settings, development=app.development)
         self._running = 0
         app.metrics.requests_running.set_function(lambda: self._running)
 
@@ -44,16 +50,20 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
+                headers = message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
                 if self._app.draining:  # the next request of this client should reach another server
-                    message["headers"].append((b"connection", b"close"))
+                    headers.append((b"connection", b"close"))
+                self._answers.complete(headers, request=scope["headers"])
             await send(message)
 
+        cors = self._answers.cors
+        asked = cors.preflight(scope["method"], scope["headers"]) if cors else None
         try:
+            if asked is not None:
+                scope["firstline.route"] = PREFLIGHT
+                await reply({"type": "http.response.start", "status": 204, "headers": list(asked)})
+                await reply({"type": "http.response.body", "body": b""})
+                return
             await self._inner(scope, receive, reply)
         except ClientDisconnect:
             pass

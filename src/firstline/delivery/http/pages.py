@@ -1,6 +1,7 @@
 """What is neither contract's own: the start page, health and probes, metrics, interactive documentation."""
 
 import hmac
+from collections.abc import Mapping
 from importlib import resources
 from typing import Final
 
@@ -16,6 +17,7 @@ from firstline.core.errors import API_KEY_REQUIRED, CATALOGUE, NOT_FOUND
 from firstline.core.message import Message, facts_of
 from firstline.core.taxonomy import Contract, Signal
 from firstline.delivery.http.replies import ErrorReply, json_reply
+from firstline.delivery.http.security_headers import page_policy
 
 _CANARY: Final = "I will sue you"
 _ASSETS: Final = {
@@ -80,7 +82,7 @@ class Pages:
             base = str(request.base_url).rstrip("/")
             safe = "".join(character for character in base if character.isalnum() or character in ":/.-[]")
             content = _LANDING.format(version=__version__, base=safe)
-            return HTMLResponse(_PAGE.format(title="firstline", content=content), headers={"Vary": "Accept"})
+            return _page("firstline", content, headers={"Vary": "Accept"})
         return json_reply(
             {
                 "status": "operational",
@@ -139,28 +141,32 @@ class Pages:
 
     async def docs(self, request: Request) -> Response:
         """Interactive documentation; its files come from this server."""
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title="firstline",
-            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
-            swagger_css_url="/docs/assets/swagger-ui.css",
-            swagger_favicon_url="/docs/assets/favicon.png",
+        return _guarded(
+            get_swagger_ui_html(
+                openapi_url="/openapi.json",
+                title="firstline",
+                swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+                swagger_css_url="/docs/assets/swagger-ui.css",
+                swagger_favicon_url="/docs/assets/favicon.png",
+            )
         )
 
     async def redoc(self, request: Request) -> Response:
         """The reference; its files come from this server."""
-        return get_redoc_html(
-            openapi_url="/openapi.json",
-            title="firstline",
-            redoc_js_url="/docs/assets/redoc.standalone.js",
-            redoc_favicon_url="/docs/assets/favicon.png",
-            with_google_fonts=False,
+        return _guarded(
+            get_redoc_html(
+                openapi_url="/openapi.json",
+                title="firstline",
+                redoc_js_url="/docs/assets/redoc.standalone.js",
+                redoc_favicon_url="/docs/assets/favicon.png",
+                with_google_fonts=False,
+            )
         )
 
     async def errors(self, request: Request) -> Response:
         """Every public error code."""
         items = "\n".join(f'<li><a href="/docs/errors/{error.code}">{error.code}</a></li>' for error in CATALOGUE)
-        return HTMLResponse(_PAGE.format(title="Errors", content=f"<ul>\n{items}\n</ul>"))
+        return _page("Errors", f"<ul>\n{items}\n</ul>")
 
     async def error(self, request: Request) -> Response:
         """What one error code means and what to do."""
@@ -171,7 +177,7 @@ class Pages:
             f'<p class="lead">{found.code}, HTTP {found.status}</p>\n<p>{found.advice}</p>\n'
             '<p><a href="/docs/errors">All errors</a></p>'
         )
-        return HTMLResponse(_PAGE.format(title=found.title, content=content))
+        return _page(found.title, content)
 
     async def asset(self, request: Request) -> Response:
         """A file of the documentation pages."""
@@ -185,3 +191,15 @@ class Pages:
     def _rules_work(self) -> bool:
         facts = facts_of(Message(_CANARY, Contract.DECISION))
         return any(match.signal is Signal.LEGAL for match in self._app.triage.rules.evaluate(_CANARY, facts))
+
+
+def _page(title: str, content: str, *, headers: Mapping[str, str] | None = None) -> Response:
+    html = _PAGE.format(title=title, content=content)
+    return HTMLResponse(html, headers={**(headers or {}), "Content-Security-Policy": page_policy(html)})
+
+
+def _guarded(page: HTMLResponse) -> Response:
+    """A page of an interactive documentation, with the policy that its scripts can live under."""
+    html = bytes(page.body).decode()
+    page.headers["Content-Security-Policy"] = page_policy(html, styles_by_script=True)
+    return page

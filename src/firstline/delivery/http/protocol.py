@@ -28,6 +28,7 @@ from firstline.core.errors import (
     PublicError,
 )
 from firstline.delivery.http.replies import ErrorReply, error_reply
+from firstline.delivery.http.security_headers import AnswerHeaders
 
 _IDLE, _HEAD, _BODY, _BUSY = range(4)
 """What a connection is doing: nothing, reading headers, reading a body, answering a request that is all here."""
@@ -58,14 +59,17 @@ class Gate:
         self,
         bounds: Bounds,
         *,
+        answers: AnswerHeaders | None = None,
         docs_url: str = "/docs",
         on_refused: Callable[[PublicError, str], None] = lambda error, address: None,
     ) -> None:
         """Args:
+        answers: completes the headers of what is refused; None for the plain ones.
         docs_url: base of the documentation links in errors.
         on_refused: called with the error and the client's address for each request that no application sees.
         """
         self.bounds = bounds
+        self.answers = answers or AnswerHeaders()
         self.docs_url = docs_url
         self.on_refused = on_refused
         self.now = 0.0
@@ -145,6 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deaf = False  # whatever still comes is thrown away
         self._upgrade = False  # the request asks for an upgrade, which is ignored
         self._coded: bytes | None = None  # Transfer-Encoding of the request
+        self._hosts = 0  # Host fields of the request
         self._arrived = 0  # bytes of this head in earlier chunks
         self._chunk = 0  # bytes of the chunk being parsed
         self._silent = 0  # bytes since the body last brought anything
@@ -207,7 +212,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The first byte of a request."""
         self._phase = _HEAD
         self._since = self._gate.now
-        self._arrived = self._silent = 0
+        self._arrived = self._silent = self._hosts = 0
         self._coded = None
         super().on_message_begin()
 
@@ -220,6 +225,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.expect_100_continue = value.lower() == b"100-continue"
         elif name == b"transfer-encoding":
             self._coded = value.lower()
+        elif name == b"host":
+            self._hosts += 1
         headers = self.headers
         headers.append((name, value))
         if len(headers) > self._max_headers:
@@ -236,6 +243,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if version not in _VERSIONS:
             raise _RefusedError(VERSION_UNSUPPORTED)
         if self._coded is not None and (self._coded != b"chunked" or version == "1.0"):
+            raise _RefusedError(MALFORMED_REQUEST)
+        if self._hosts != 1 and (self._hosts or version == "1.1"):
             raise _RefusedError(MALFORMED_REQUEST)
         if self.parser.should_upgrade():
             self._upgrade = True
@@ -379,9 +388,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _answer(self, error: PublicError) -> bytes:
         path = self.url.split(b"?", 1)[0].decode("latin-1")
-        headers = {"Connection": "close", "X-Content-Type-Options": "nosniff"}
+        headers = {"Connection": "close"}
         if error is OVERLOADED:
             headers["Retry-After"] = "1"
         reply = error_reply(ErrorReply(error, headers=headers), path=path, docs_url=self._gate.docs_url)
-        lines = [b"%s: %s\r\n" % header for header in [*self.server_state.default_headers, *reply.raw_headers]]
+        answered = [*self.server_state.default_headers, *reply.raw_headers]
+        self._gate.answers.complete(answered, request=self.headers)
+        lines = [b"%s: %s\r\n" % header for header in answered]
         return b"".join([STATUS_LINE[error.status], *lines, b"\r\n", reply.body])

@@ -24,11 +24,15 @@ from firstline.bootstrap_stores import CannotStart
 from firstline.core.errors import PublicError
 from firstline.delivery.http.app import create_asgi
 from firstline.delivery.http.protocol import BoundedProtocol, Bounds, Gate
+from firstline.delivery.http.security_headers import AnswerHeaders
+from firstline.delivery.http.tls import CLOSE_S, HANDSHAKE_S, Certificate, certificate_of
 from firstline.ports.storage import StorageUnavailable
 from firstline.settings import Settings
 
 BACKLOG: Final = 2_048
 GRACE_S: Final = 20
+LOOK_S: Final = 10.0
+"""How often the files of the certificate are looked at."""
 _SPARE_FILES: Final = 200
 
 
@@ -46,14 +50,17 @@ def run(
     Args:
         on_ready: called with the base URL once the server listens and can answer.
         bounds: of connections; None for the usual ones.
-    Raises: CannotStart when the address cannot be listened on or the store does not answer.
+    Raises: CannotStart when the address cannot be listened on, the certificate cannot be used or the store does not
+    answer.
     """
+    certificate = certificate_of(settings.tls_cert, settings.tls_key)
     listener = listen(settings.host, settings.port)
     bounds = bounds or Bounds()
     _allow_files(2 * bounds.max_connections + _SPARE_FILES)
     faults = _keep_start_faults(app)
     _log_through(app, faults)
-    gate = Gate(bounds, docs_url=settings.docs_url, on_refused=partial(_count_refused, app))
+    answers = AnswerHeaders.of(settings, development=app.development)
+    gate = Gate(bounds, answers=answers, docs_url=settings.docs_url, on_refused=partial(_count_refused, app))
     config = uvicorn.Config(
         create_asgi(app),
         http=cast(type[asyncio.Protocol], partial(BoundedProtocol, gate=gate)),
@@ -67,7 +74,16 @@ def run(
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE_S,
     )
-    server = _Server(config, app=app, gate=gate, on_listening=lambda: on_ready(base_url(listener, settings.host)))
+    if certificate is not None:
+        config.ssl_context_factory = lambda config, usual: certificate.context
+    scheme = "https" if certificate else "http"
+    server = _Server(
+        config,
+        app=app,
+        gate=gate,
+        certificate=certificate,
+        on_listening=lambda: on_ready(base_url(listener, settings.host, scheme=scheme)),
+    )
     try:
         server.run([listener])
     except SystemExit:
@@ -103,10 +119,10 @@ def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
     return listener
 
 
-def base_url(listener: socket.socket, host: str) -> str:
+def base_url(listener: socket.socket, host: str, *, scheme: str = "http") -> str:
     """Where a listener can be reached, for people."""
     shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    return f"http://{shown}:{listener.getsockname()[1]}"
+    return f"{scheme}://{shown}:{listener.getsockname()[1]}"
 
 
 def _cause(error: OSError, option: str) -> str:
@@ -122,18 +138,50 @@ def _cause(error: OSError, option: str) -> str:
 class _Server(uvicorn.Server):
     """uvicorn's server, which says when it listens and returns normally when a signal stops it."""
 
-    def __init__(self, config: uvicorn.Config, *, app: App, gate: Gate, on_listening: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        app: App,
+        gate: Gate,
+        certificate: Certificate | None,
+        on_listening: Callable[[], None],
+    ) -> None:
         super().__init__(config)
         self._app = app
+        self._certificate = certificate
+        self._looked_s = time.monotonic()
         self._drained_s = math.inf
         self._gate = gate
         self._on_listening = on_listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._gate.open(self.server_state.connections)
-        await super().startup(sockets)
-        if self.started:
-            self._on_listening()
+        await super().startup([])
+        if not self.started:
+            return
+        for listener in sockets or []:
+            self.servers.append(await self._listen(listener))
+        if self._certificate is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, partial(self._renew, anyway=True))
+        self._on_listening()
+
+    async def _listen(self, listener: socket.socket) -> asyncio.Server:
+        """Accept connections; done here, since uvicorn bounds no handshake."""
+
+        def connection() -> asyncio.Protocol:
+            protocol = cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class)
+            return protocol(self.config, self.server_state, self.lifespan.state)
+
+        tls = self.config.ssl is not None
+        return await asyncio.get_running_loop().create_server(
+            connection,
+            sock=listener,
+            ssl=self.config.ssl,
+            backlog=self.config.backlog,
+            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
+            ssl_shutdown_timeout=CLOSE_S if tls else None,
+        )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
@@ -151,7 +199,23 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if time.monotonic() >= self._drained_s:
             self.should_exit = True
+        if self._certificate is not None and time.monotonic() - self._looked_s > LOOK_S:
+            self._renew()
         return await super().on_tick(counter)
+
+    def _renew(self, *, anyway: bool = False) -> None:
+        """Serve new connections with a certificate that was renewed."""
+        if self._certificate is None:
+            return
+        self._looked_s = time.monotonic()
+        try:
+            renewed = self._certificate.renew(anyway=anyway)
+        except CannotStart as error:
+            self._app.log.error("certificate", outcome="refused", why=str(error))
+            return
+        if renewed:
+            expires_at = self._certificate.expires_at.isoformat(timespec="seconds")
+            self._app.log.info("certificate", outcome="renewed", expires_at=expires_at)
 
 
 def _allow_files(wanted: int) -> None:
