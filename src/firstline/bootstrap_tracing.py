@@ -1,6 +1,7 @@
 """From settings to traces and reports of faults; nothing of either is imported where none is configured."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from firstline.adapters.tracing.spans import Spans
 
 TRACES_PATH: Final = "/v1/traces"
+_TALKATIVE: Final = ("opentelemetry", "sentry_sdk", "urllib3")
+"""Loggers of libraries that would write lines of their own about a collector that is away; ours says it once."""
+
 _INSTALL: Final = 'pip install "firstline[telemetry]"'
 
 
@@ -91,6 +95,9 @@ def build_tracing(settings: Settings) -> Tracing:
         reports.append(tracing._sentry)
     if reports:
         processors.append(FaultLines(*reports))
+        for name in _TALKATIVE:
+            logging.getLogger(name).addHandler(logging.NullHandler())
+            logging.getLogger(name).propagate = False
     tracing.processors = tuple(processors)
     return tracing
 

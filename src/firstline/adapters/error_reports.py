@@ -91,7 +91,6 @@ class SentryReports:
                 default_integrations=False,
                 auto_enabling_integrations=False,
                 integrations=[],
-                send_default_pii=False,
                 include_local_variables=False,
                 include_source_context=False,
                 attach_stacktrace=False,

@@ -1,6 +1,5 @@
 """From finished spans to a collector: a bounded queue and a thread that nobody waits for."""
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -45,10 +44,6 @@ class QueueProcessor(SpanProcessor):
         """Told of spans that no collector will see; from any thread."""
         self.on_state: Callable[[bool], None] = lambda works: None
         """Told when the collector begins to take no spans, and when it takes them again; in the sending thread."""
-        for name in ("opentelemetry", "urllib3"):  # what they have to say may quote addresses; `on_state` says enough
-            logger = logging.getLogger(name)
-            logger.addHandler(logging.NullHandler())
-            logger.propagate = False
 
     def on_end(self, span: ReadableSpan) -> None:
         """Keep a span; called wherever it ended."""
