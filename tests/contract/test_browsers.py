@@ -1,7 +1,10 @@
 """What browsers are told: which pages may call, what an answer may be used for, and that nothing of it is kept."""
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
 from pathlib import Path
 
 import httpx
@@ -56,6 +59,27 @@ def answers_of_every_kind(server: Server, headers: Mapping[str, str]) -> dict[st
     for kind, answer in found.items():
         assert str(answer.status_code) == kind[:3]
     assert len(found) == 12
+    return found
+
+
+def inline_parts(page: str) -> list[tuple[str, str]]:
+    """Scripts and styles that stand in a page, as a browser's parser finds them."""
+    found: list[tuple[str, str]] = []
+
+    class Parser(HTMLParser):
+        inside = ""
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.inside = tag if tag in {"script", "style"} else ""
+
+        def handle_endtag(self, tag: str) -> None:
+            self.inside = ""
+
+        def handle_data(self, data: str) -> None:
+            if self.inside:
+                found.append((self.inside, data))
+
+    Parser(convert_charrefs=False).feed(page)
     return found
 
 
@@ -152,6 +176,10 @@ def test_pages_run_only_what_this_server_has_put_into_them(path: str, production
     assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
     assert "unsafe" not in policy["script-src"]
     assert not re.search(r"https?:|\*", answer.headers["content-security-policy"])
+    for kind, text in inline_parts(answer.text):
+        rule = policy[f"{kind}-src"]
+        allowed = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in rule
+        assert allowed or (kind == "style" and "'unsafe-inline'" in rule)
     for address in re.findall(r'(?:src|href)="([^"]*)"', answer.text):
         assert address.startswith("/"), f"{path} loads {address} from elsewhere"
 

@@ -19,7 +19,7 @@ _ALWAYS: Final[tuple[Header, ...]] = (
 )
 _NOT_KEPT: Final = (b"cache-control", b"no-store")
 _INERT: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-_INLINE: Final = re.compile(r"<(script|style)\b[^>]*>(.+?)</\1>", re.DOTALL)
+_INLINE: Final = re.compile(r"<(script|style)\b[^>]*>(.*?)</\1>", re.DOTALL)
 
 
 class AnswerHeaders:
@@ -75,6 +75,8 @@ def page_policy(html: str, *, styles_by_script: bool = False) -> str:
     """
     found: dict[str, list[str]] = {"script": [], "style": []}
     for kind, text in _INLINE.findall(html):
+        if not text:
+            continue
         found[kind].append(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'")
     scripts = " ".join(["'self'", *found["script"]])
     styles = "'self' 'unsafe-inline'" if styles_by_script else " ".join(["'self'", *found["style"]])
