@@ -78,10 +78,13 @@ frontier: $(VENV)/.train ## what asking a language model would buy on left-out s
 eval: $(VENV)/.serve ## accuracy of model and rules on the held-out text
 	@$(BIN)/python evaluation/evaluate.py
 
+dashboards: $(VENV)/.dev ## write Grafana's dashboards; DOCS_URL=URL for links to the documentation
+	@$(BIN)/python -m dashboards
+
 nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests, benchmarks, chaos
 	@$(BIN)/python -m pytest -q -m "slow" && $(MAKE) bench bench-providers chaos
 
 lock: ## write the lock files anew (needs uv)
 	@tools/lock.sh
 
-.PHONY: help serve test test-all coverage lint types fmt bench bench-providers chaos load soak smoke train minilm compare frontier eval nightly lock
+.PHONY: help serve test test-all coverage lint types fmt bench bench-providers chaos load soak smoke train minilm compare frontier eval dashboards nightly lock

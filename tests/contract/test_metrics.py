@@ -146,6 +146,8 @@ def test_the_event_loop_s_lag_is_how_long_it_was_held_up(serve: Serve, eager: No
         ("firstline_limits_local_total", {"outcome": "unknown"}),
         ("firstline_auth_failures_total", {"reason": "revoked"}),
         ("firstline_provider_late_total", {"outcome": "lost"}),
+        ("firstline_feedback_total", {"probability": "0.9-1.0", "correct": "no"}),
+        ("firstline_feedback_total", {"probability": "0.3-0.4", "correct": "yes"}),
         ("provider_failures_total", {"provider": "gemini", "kind": "timeout"}),
     ],
 )

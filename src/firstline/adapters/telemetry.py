@@ -19,6 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 from firstline.adapters.provider_metrics import ProviderMetrics
 from firstline.adapters.redis.metrics import LimitMetrics
 from firstline.core.cascade import emergency_verdict
+from firstline.core.feedback import BANDS, band_name
 from firstline.core.plans import Window
 from firstline.core.taxonomy import Contract, Decision, Signal
 
@@ -156,6 +157,9 @@ class Metrics:
                 self.denials.labels(contract.value, window.value)
             for outcome in ("answered", "failed"):
                 self.job_rows.labels(contract.value, outcome)
+        for band in range(BANDS):
+            for correct in ("yes", "no"):
+                self.feedback.labels(band_name(band / BANDS), correct)
         for counter, labels in (
             (self.signals, [signal.value for signal in Signal]),
             (self.auth_failures, ["missing", "invalid", "revoked"]),
