@@ -19,6 +19,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
 from firstline.adapters.sql.feedback_tables import feedback
 from firstline.adapters.sql.history_tables import account_retention
@@ -27,7 +28,9 @@ from firstline.adapters.sql.tables import account_categories, idempotency, outbo
 from firstline.core.identity import TICKET
 from firstline.ports.history import Filters, Page, Position, Stored, TicketNotFound
 from firstline.ports.journal import TicketRow, VerdictRow
+from firstline.ports.storage import StorageUnavailable
 
+_ATTEMPTS: Final = 5
 _TICKET: Final = tuple(tickets.c[name] for name in TicketRow._fields)
 _VERDICT: Final = tuple(verdicts.c[name] for name in VerdictRow._fields)
 
@@ -98,7 +101,11 @@ class SqlHistory:
         return await self._positions(own, before_us=before_us, limit=limit)
 
     async def erase(self, account_id: str, tickets_: Sequence[Position]) -> Mapping[str, int]:
-        """See the port."""
+        """See the port.
+
+        On PostgreSQL a revision or feedback may come in while this is under way, and then still needs its ticket: the
+        next attempt takes it along.
+        """
         ids = [one.ticket_id for one in tickets_]
         moments = {one.received_at_us for one in tickets_}
 
@@ -117,7 +124,12 @@ class SqlHistory:
                 "events": _erase_events(connection, account_id, there),
             }
 
-        return await self._write(task)
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._write(task)
+            except IntegrityError:
+                continue
+        raise StorageUnavailable("the tickets were changed by others again and again")
 
     async def erase_settled(self, account_id: str) -> Mapping[str, int]:
         """See the port."""
