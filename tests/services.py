@@ -152,6 +152,13 @@ def _programs() -> Path:
 @pytest.fixture
 def own_postgres() -> Iterator[OwnPostgres]:
     """A running server of the test's own, with the current schema in its database `postgres`."""
+    with running_postgres() as server:
+        yield server
+
+
+@contextmanager
+def running_postgres() -> Iterator[OwnPostgres]:
+    """The same, for fixtures that live longer than a test."""
     _programs()
     with tempfile.TemporaryDirectory(prefix="firstline-postgres-") as name:
         server = OwnPostgres(Path(name))
