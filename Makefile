@@ -81,10 +81,13 @@ eval: $(VENV)/.serve ## accuracy of model and rules on the held-out text
 dashboards: $(VENV)/.dev ## write Grafana's dashboards; DOCS_URL=URL for links to the documentation
 	@$(BIN)/python -m dashboards
 
+image: ## build the container image with buildah and say how large it is (needs root; EXTRAS=parquet,telemetry)
+	@tools/image.sh
+
 nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests, benchmarks, chaos
 	@$(BIN)/python -m pytest -q -m "slow" && $(MAKE) bench bench-providers chaos
 
 lock: ## write the lock files anew (needs uv)
 	@tools/lock.sh
 
-.PHONY: help serve test test-all coverage lint types fmt bench bench-providers chaos load soak smoke train minilm compare frontier eval dashboards nightly lock
+.PHONY: help serve test test-all coverage lint types fmt bench bench-providers chaos load soak smoke train minilm compare frontier eval dashboards image nightly lock

@@ -91,6 +91,25 @@ def test_where_nothing_listens_is_said(health: Health) -> None:
         assert health("--url", url) == (1, f"{url} cannot be reached: connection refused.\n", "")
 
 
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [(b"", "it ended the connection without an answer"), (b"SSH-2.0-server\r\n\r\n", "it does not speak HTTP")],
+)
+def test_a_program_that_speaks_something_else_is_said_to(health: Health, answer: bytes, why: str) -> None:
+    def talk(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1_000)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=talk, args=(listener,))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert health("--url", url) == (1, f"{url} cannot be reached: {why}.\n", "")
+        thread.join()
+
+
 def test_a_server_that_hangs_is_given_up(health: Health) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"

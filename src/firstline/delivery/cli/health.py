@@ -5,12 +5,13 @@ used and redirects are not followed: the answer is that of the server itself.
 """
 
 import json
+import ssl
 import sys
-from http.client import HTTPException
+from http.client import HTTPException, RemoteDisconnected
 from typing import Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, ProxyHandler, build_opener
+from urllib.request import BaseHandler, HTTPRedirectHandler, HTTPSHandler, ProxyHandler, build_opener
 
 from firstline.delivery.cli.terminal import FOUND_WRONG, Mistake, printable
 from firstline.settings import Settings, load_settings
@@ -35,7 +36,7 @@ def check_health(*, url: str | None, live: bool, timeout_s: float) -> int:
     Raises: Mistake, SettingsInvalid.
     """
     base = _checked(url) if url is not None else _own(load_settings())
-    problem = _problem(base, live=live, timeout_s=timeout_s)
+    problem = _problem(base, live=live, timeout_s=timeout_s, trusted=url is None)
     word = "alive" if live else "ready"
     sys.stdout.write(f"{base} is {word}.\n" if problem is None else f"{base} {problem}\n")
     return 0 if problem is None else FOUND_WRONG
@@ -61,13 +62,25 @@ def _own(settings: Settings) -> str:
     if settings.port == 0:
         raise Mistake("FIRSTLINE_PORT is 0, which takes any free port; say which with --url.")
     host = _EVERYWHERE.get(settings.host, settings.host).strip("[]")
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    return f"{scheme}://[{host}]:{settings.port}" if ":" in host else f"{scheme}://{host}:{settings.port}"
 
 
-def _problem(base: str, *, live: bool, timeout_s: float) -> str | None:
-    """What is wrong with a server, or None."""
+def _problem(base: str, *, live: bool, timeout_s: float, trusted: bool) -> str | None:
+    """What is wrong with a server, or None.
+
+    Args:
+        trusted: whether the address is our own, which no certificate is made out to.
+    """
     path = "/health/live" if live else "/health/ready"
-    opener = build_opener(ProxyHandler({}), _NoRedirects())
+    handlers: list[BaseHandler] = [ProxyHandler({}), _NoRedirects()]
+    if base.startswith("https:"):
+        context = ssl.create_default_context()
+        if trusted:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        handlers.append(HTTPSHandler(context=context))
+    opener = build_opener(*handlers)
     try:
         with opener.open(base + path, timeout=timeout_s) as response:
             body = response.read1(_MAX_ANSWER)
@@ -96,5 +109,13 @@ def _says_ok(body: bytes) -> bool:
 
 
 def _why(reason: object) -> str:
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted, {printable(reason.verify_message).lower()}"
+    if isinstance(reason, ssl.SSLError):
+        return "it does not speak TLS as expected"
+    if isinstance(reason, RemoteDisconnected):
+        return "it ended the connection without an answer"
+    if isinstance(reason, HTTPException):
+        return "it does not speak HTTP"
     text = getattr(reason, "strerror", None) or type(reason).__name__
     return printable(str(text)).lower().rstrip(".")
