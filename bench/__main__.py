@@ -11,7 +11,20 @@ from typing import Final
 
 from rich.console import Console
 
-from bench import bulk, cost, latency, limits, local, memory, provider_cost, provider_faults, redaction, scale, stores
+from bench import (
+    bulk,
+    cost,
+    latency,
+    limits,
+    local,
+    memory,
+    provider_cost,
+    provider_faults,
+    redaction,
+    scale,
+    stores,
+    traces,
+)
 from bench.cores import Cores
 
 _PARTS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
@@ -22,6 +35,7 @@ _PARTS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
     "memory": memory.run,
     "redaction": redaction.run,
     "bulk": bulk.run,
+    "traces": traces.run,
 }
 _PROVIDERS: Final[dict[str, Callable[[Console, Cores, bool], None]]] = {
     "provider-cost": provider_cost.run,
