@@ -80,7 +80,7 @@ if [ -z "${BASE:-}" ] && ! hub_answers; then
 fi
 [ -z "${BASE:-}" ] || arguments+=(--build-arg "BASE=$BASE" --build-arg "BUILDER=${BUILDER:-$BASE}")
 # How pip reaches its index here, and whom it trusts; neither becomes part of the image.
-[ ! -f /etc/pip.conf ] || arguments+=(--secret id=pip.conf,src=/etc/pip.conf)
+[ ! -f /etc/pip.conf ] || arguments+=(--secret "id=pip.conf,src=/etc/pip.conf")
 authorities=/etc/ssl/certs/ca-certificates.crt
 [ ! -f "$authorities" ] || arguments+=(--volume "$authorities:$authorities:ro")
 
