@@ -135,7 +135,7 @@ def _make_months(connection: Connection, archive: Archive, now_us: int) -> None:
     for lines in archive.lines("tickets"):
         ends = dict(map(_moment(place), (lines[0], lines[-1])))
         # Only where a month ends among them does each of them matter.
-        moments |= ends if len(ends) == 1 else dict(map(_moment(place), lines))
+        moments |= ends if len(ends) == 1 and "" not in ends else dict(map(_moment(place), lines))
     moments.pop("", None)
     for _, moment in sorted(moments.items())[-_MOST_MONTHS:]:
         make_partitions(connection, now_us=moment)
@@ -171,6 +171,6 @@ def _load(connection: Connection, archive: Archive, shape: Shape, on_rows: OnRow
             text("SELECT pg_get_serial_sequence(:name, :key)"), {"name": shape.name, "key": key}
         ).scalar()
         if found:
-            following = f'SELECT setval(:found, coalesce(max("{key}"), 0) + 1, false) FROM "{shape.name}"'  # noqa: S608  # names of our own tables
-            connection.execute(text(following), {"found": found})
+            last = f'SELECT setval(:found, max("{key}")) FROM "{shape.name}"'  # noqa: S608  # names of our own tables
+            connection.execute(text(last), {"found": found})
     return loaded
