@@ -171,7 +171,7 @@ def build(settings: Settings, *, serves: bool = True) -> App:
     """
     development = serves and is_development(settings)
     try:
-        tracing = build_tracing(settings)
+        tracing = build_tracing(settings, development=development)
     except SettingsInvalid as error:
         raise CannotStart(str(error)) from None
     store = open_server_store(settings, on_foreign_change=lambda: forget(), alone=serves)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
@@ -24,6 +25,7 @@ TRACES_PATH: Final = "/v1/traces"
 _TALKATIVE: Final = ("opentelemetry", "sentry_sdk", "urllib3")
 """Loggers of libraries that would write lines of their own about a collector that is away; ours says it once."""
 
+_HEADER: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _INSTALL: Final = 'pip install "firstline[telemetry]"'
 
 
@@ -77,9 +79,11 @@ class Tracing:
         await asyncio.gather(*(asyncio.to_thread(close) for close in closing))
 
 
-def build_tracing(settings: Settings) -> Tracing:
+def build_tracing(settings: Settings, *, development: bool) -> Tracing:
     """What the settings ask for.
 
+    Args:
+        development: how reports name the surroundings; production otherwise.
     Raises: SettingsInvalid when a value is none that can be used, or when the extra is not installed.
     """
     tracing = Tracing()
@@ -91,7 +95,7 @@ def build_tracing(settings: Settings) -> Tracing:
             processors.append(tracing._spans.name_lines)
             reports.append(tracing._spans.report)
     if settings.sentry_dsn is not None:
-        tracing._sentry = _sentry(settings, settings.sentry_dsn.get_secret_value())
+        tracing._sentry = _sentry(settings.sentry_dsn.get_secret_value(), development=development)
         reports.append(tracing._sentry)
     if reports:
         processors.append(FaultLines(*reports))
@@ -109,9 +113,9 @@ def _trace(tracing: Tracing, settings: Settings, endpoint: str) -> None:
         "service.instance.id": str(uuid4()),
         **_pairs("OTEL_RESOURCE_ATTRIBUTES", settings.resource_attributes),
     }
-    headers = _pairs(
-        "OTEL_EXPORTER_OTLP_HEADERS", settings.otlp_headers.get_secret_value() if settings.otlp_headers else ""
-    )
+    if "service_name" in settings.model_fields_set:  # the standard has it win over the attribute of that name
+        resource["service.name"] = settings.service_name
+    headers = _headers(settings.otlp_headers.get_secret_value() if settings.otlp_headers else "")
     try:
         from firstline.adapters.tracing.export import QueueProcessor, open_exporter
         from firstline.adapters.tracing.sampling import sampler_named
@@ -127,13 +131,21 @@ def _trace(tracing: Tracing, settings: Settings, endpoint: str) -> None:
     tracing.tracer, tracing._queue, tracing._spans = tracer, queue, Spans(tracer)
 
 
-def _sentry(settings: Settings, dsn: str) -> SentryReports:
+def _sentry(dsn: str, *, development: bool) -> SentryReports:
     try:
-        return SentryReports(dsn, version=__version__, environment=settings.environment.value)
+        return SentryReports(dsn, version=__version__, environment="development" if development else "production")
     except ImportError:
         raise SettingsInvalid(f"SENTRY_DSN is set, but reports of errors need an extra: {_INSTALL}.") from None
     except DsnUnusable as error:
         raise SettingsInvalid(f"SENTRY_DSN: {error}.") from None
+
+
+def _headers(text: str) -> dict[str, str]:
+    name = "OTEL_EXPORTER_OTLP_HEADERS"
+    found = _pairs(name, text)
+    if any(not _HEADER.fullmatch(key) or not (value.isascii() and value.isprintable()) for key, value in found.items()):
+        raise SettingsInvalid(f"{name}: a header has letters, digits and hyphens, its value printable ASCII.")
+    return found
 
 
 def _pairs(name: str, text: str) -> dict[str, str]:

@@ -372,10 +372,11 @@ class Settings(BaseSettings):
             try:
                 parts = urlsplit(value)
                 usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+                usable = usable and value.isascii() and value.isprintable() and not set(value) & set(" @?#")
             except ValueError:
                 usable = False
             if not usable:
-                raise ValueError("it must be a URL such as http://127.0.0.1:4318")
+                raise ValueError("it must be a URL such as http://127.0.0.1:4318, without a user or a query")
         return value
 
     @field_validator("redis_url")
