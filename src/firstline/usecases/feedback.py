@@ -139,9 +139,14 @@ class Feedback:
             from_us, to_us: None for the last `DEFAULT_DAYS`.
         Raises: FeedbackInvalid naming the bound at fault; StorageUnavailable.
         """
+        # Moments of feedback may be a little ahead of the clock, for each of an account has its own.
+        open_ended = to_us is None
         from_us, to_us = _range(from_us, to_us, now_us=self._clock.now_us())
         rows = await self._store.tallies(
-            caller.account.id, from_us=from_us, to_us=to_us, without=Source.EMERGENCY.value
+            caller.account.id,
+            from_us=from_us,
+            to_us=_LATEST_US if open_ended else to_us,
+            without=Source.EMERGENCY.value,
         )
         bands = [Tally()] * BANDS
         found: dict[str, list[Tally]] = {}
@@ -306,7 +311,7 @@ def _same(newest: FeedbackRow, row: FeedbackRow) -> bool:
 
 
 def _range(from_us: int | None, to_us: int | None, *, now_us: int) -> tuple[int, int]:
-    end_us = now_us + 1 if to_us is None else to_us
+    end_us = now_us if to_us is None else to_us
     begin_us = max(end_us - DEFAULT_DAYS * _DAY_US, 0) if from_us is None else from_us
     if not 0 < end_us <= _LATEST_US:
         raise FeedbackInvalid("to", "a moment after 1970 and before 9999")
