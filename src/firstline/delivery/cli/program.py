@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from firstline.core.taxonomy import Channel, Contract, UserPlan
+from firstline.delivery.cli.backup_program import backup, restore
 from firstline.delivery.cli.dev import dev
 from firstline.delivery.cli.evaluation_program import evaluation
 from firstline.delivery.cli.operator_program import database, keys, rules
@@ -45,6 +46,8 @@ program.add_typer(rules, name="rules")
 program.add_typer(database, name="db")
 program.add_typer(evaluation, name="eval")
 program.add_typer(dev, name="dev")
+program.add_typer(backup, name="backup")
+program.command("restore")(restore)
 
 
 def run_program(arguments: list[str]) -> int:
