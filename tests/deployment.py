@@ -15,7 +15,7 @@ from firstline.secret_files import SUFFIX
 from firstline.settings import secret_names, variable_names
 from services import missing
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[1]
 DEPLOY: Final = ROOT / "deploy"
 SETTINGS: Final = frozenset(name for names in variable_names().values() for name in names)
 SECRETS: Final = frozenset(name for names in secret_names().values() for name in names)
