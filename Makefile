@@ -39,6 +39,12 @@ coverage: $(VENV)/.dev ## run the tests and report what they reach
 lint: $(VENV)/.dev ## ruff and the layer contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
+audit: $(VENV)/.dev ## bandit over the source, and a search for secrets in what git has
+	@$(BIN)/python tools/bandit_findings.py && $(BIN)/python tools/secrets_scan.py
+
+sbom: $(VENV)/.dev ## write dist/firstline.cdx.json, what firstline is made of
+	@$(BIN)/python tools/sbom.py
+
 types: $(VENV)/.dev ## mypy, strict
 	@$(BIN)/mypy
 
@@ -78,6 +84,9 @@ frontier: $(VENV)/.train ## what asking a language model would buy on left-out s
 eval: $(VENV)/.serve ## accuracy of model and rules on the held-out text
 	@$(BIN)/python evaluation/evaluate.py
 
+docs: $(VENV)/.dev ## build the documentation site into var/site; open var/site/index.html
+	@$(BIN)/python tools/reference_docs.py --write && $(BIN)/mkdocs build --strict --quiet
+
 dashboards: $(VENV)/.dev ## write Grafana's dashboards; DOCS_URL=URL for links to the documentation
 	@$(BIN)/python -m dashboards
 
@@ -90,4 +99,4 @@ nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests, benchmarks, 
 lock: ## write the lock files anew (needs uv)
 	@tools/lock.sh
 
-.PHONY: help serve test test-all coverage lint types fmt bench bench-providers chaos load soak smoke train minilm compare frontier eval dashboards image nightly lock
+.PHONY: help serve test test-all coverage lint audit sbom types fmt bench bench-providers chaos load soak smoke train minilm compare frontier eval docs dashboards image nightly lock

@@ -44,7 +44,7 @@ def _insert(table: str, columns: Sequence[str], tail: str = "") -> str:
     # Table and column names are constants of this module; values travel as one bound JSON text per table.
     values = ", ".join(f"json_extract(value, '$[{index}]')" for index in range(len(columns)))
     quoted = ", ".join(f'"{column}"' for column in columns)
-    return f"INSERT INTO {table} ({quoted}) SELECT {values} FROM json_each(NEW.{table}) WHERE true {tail};"  # noqa: S608
+    return f"INSERT INTO {table} ({quoted}) SELECT {values} FROM json_each(NEW.{table}) WHERE true {tail};"  # noqa: S608  # constant names
 
 
 _INBOX: Final = "\n".join(
@@ -72,7 +72,7 @@ _INBOX: Final = "\n".join(
             "provider_spend",
             SpendDelta._fields,
             "ON CONFLICT (account_id, starts_at_us, provider, model) DO UPDATE SET "
-            + ", ".join(f"{amount} = {amount} + excluded.{amount}" for amount in SpendDelta._fields[4:]),
+            + ", ".join(f"{amount} = {amount} + excluded.{amount}" for amount in SpendDelta._fields[4:]),  # nosec B608  # constant names
         ),
         "INSERT INTO rollup_deltas (deltas) SELECT NEW.rollup_deltas WHERE NEW.rollup_deltas IS NOT NULL;",
         "END;",

@@ -6,7 +6,7 @@ They read on light and on dark ground: colours follow the viewer's scheme. No sc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape  # nosec B406  # it writes, and reads nothing
 
 from firstline.learning.evaluation import SURE, Quality
 
