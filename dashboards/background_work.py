@@ -143,19 +143,21 @@ BACKGROUND_WORK: Final = Dashboard(
             "Spool",
             [
                 Panel(
-                    "Records",
-                    [
-                        Query(of("firstline_spool_records"), "{{instance}} wait"),
-                        Query(
-                            summed(rate("firstline_spooled_records_total"), by="instance"),
-                            "{{instance}} taken a second",
-                        ),
-                    ],
+                    "Records that wait",
+                    [Query(of("firstline_spool_records"), "{{instance}}")],
                     Unit.COUNT,
                     "Verdicts that were answered and wait on disk for the database. It should empty within a minute "
                     "after the database is back.",
                     page="runbooks/spool",
-                    width=8,
+                    level=Level(warn=1),
+                ),
+                Panel(
+                    "Oldest record",
+                    [Query(of("firstline_spool_oldest_record_seconds"), "{{instance}}")],
+                    Unit.SECONDS,
+                    "How long the oldest record has waited; 0 when none does.",
+                    page="runbooks/spool",
+                    level=Level(warn=60, alarm=600),
                 ),
                 Panel(
                     "Size",
@@ -166,19 +168,20 @@ BACKGROUND_WORK: Final = Dashboard(
                     Unit.BYTES,
                     "Bytes on disk, beside the most that it may take. When it is full, messages are refused with 503.",
                     page="runbooks/spool",
-                    width=8,
                 ),
                 Panel(
-                    "Age and refusals",
+                    "Taken and refused",
                     [
-                        Query(of("firstline_spool_oldest_record_seconds"), "{{instance}} oldest, seconds"),
-                        Query(of("firstline_spool_refused_records_total"), "{{instance}} refused for good"),
+                        Query(summed(rate("firstline_spooled_records_total"), by="instance"), "{{instance}} taken"),
+                        Query(
+                            summed(rate("firstline_spool_refused_records_total"), by="instance"),
+                            "{{instance}} refused for good",
+                        ),
                     ],
-                    Unit.COUNT,
-                    "How long the oldest record has waited, and records that the database refused; those are in "
-                    "refused.frames and nowhere else.",
+                    Unit.PER_S,
+                    "Records that went into the spool, and those that the database refused when it was back: they are "
+                    "in refused.frames and nowhere else.",
                     page="runbooks/spool",
-                    width=8,
                 ),
             ],
         ),
