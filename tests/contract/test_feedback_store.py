@@ -97,6 +97,12 @@ class Stores:
         rows = await self.analytics.counts(RollupQuery(ACCOUNT, (hour,), Step.HOUR, by, 100))
         return {row.values: row.tickets for row in rows}
 
+    async def timed(self) -> dict[str, int]:
+        """Tickets that somebody has waited for, by category."""
+        hour = Span(Window.HOUR, *window_bounds(Window.HOUR, NOW_US))
+        rows = await self.analytics.counts(RollupQuery(ACCOUNT, (hour,), Step.HOUR, (Dimension.CATEGORY,), 100))
+        return {row.values[0]: sum(row.latency) for row in rows}
+
 
 @asynccontextmanager
 async def opened(kind: str, folder: Path, url: str | None) -> AsyncIterator[Stores]:
@@ -164,6 +170,7 @@ def test_a_correction_adds_a_revision_and_moves_the_ticket_in_the_counts(run: Ru
     async def work(stores: Stores) -> None:
         await put(stores, 1)
         assert await stores.categories() == {("Other", "local"): 1}
+        assert await stores.timed() == {"Other": 1}
         judged = await stores.give(1, Judgement(category="Payment Issue", decision=Decision.PRIORITY_RESPONSE))
         row = judged.feedback
         assert (row.revision, row.added_revision, row.correct, row.category_correct) == (1, 2, 0, 0)
@@ -172,6 +179,7 @@ def test_a_correction_adds_a_revision_and_moves_the_ticket_in_the_counts(run: Ru
             ("person", "Payment Issue", "medium", "priority_response"),
         ]
         assert await stores.categories() == {("Payment Issue", "person"): 1}
+        assert await stores.timed() == {"Payment Issue": 1}
         assert await stores.store.of_tickets(ACCOUNT, [row.ticket_id]) == {row.ticket_id: [row]}
 
     run(work)

@@ -30,7 +30,7 @@ from firstline.usecases.access import Caller
 from firstline.usecases.events import Events
 from firstline.usecases.in_force import AccountsInForce
 from firstline.usecases.records import reason_to_data, revised_event, verdict_of
-from firstline.usecases.rollups import counted, moved
+from firstline.usecases.rollups import counted_now, moved
 from firstline.usecases.texts import MARK
 
 MAX_PER_TICKET: Final = 100
@@ -210,7 +210,7 @@ class _Judging:
             row,
             verdict=verdict,
             outbox=self._told(latest, verdict),
-            rollups=moved(counted(ticket, latest, timed=False), verdict),
+            rollups=moved(counted_now(ticket, revisions[0], latest), verdict),
             idempotency=entry,
         )
 

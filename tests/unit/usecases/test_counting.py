@@ -17,7 +17,7 @@ from firstline.ports.journal import Record, RollupDelta
 from firstline.usecases.access import ANONYMOUS, Caller
 from firstline.usecases.in_force import InForce
 from firstline.usecases.records import Keeping, ticket_row, verdict_row
-from firstline.usecases.rollups import counted, moved
+from firstline.usecases.rollups import counted, counted_now, moved
 from firstline.usecases.second_opinion import Decided, Request
 from firstline.usecases.verdict_store import VerdictStore
 
@@ -57,6 +57,20 @@ def test_a_ticket_counts_once_in_the_hour_in_which_it_was_received() -> None:
     found = one()
     assert found.starts_at_us == window_bounds(Window.HOUR, RECEIVED_US)[0]
     assert (found.tickets, found.processing_us, found.channel, found.language) == (1, 5_000, "chat", "en")
+
+
+def test_a_stored_ticket_counts_by_its_latest_verdict_with_the_time_of_the_first() -> None:
+    now = one(RECEIVED_US + 80_000)
+    ticket = ticket_row("1" * 32, MESSAGE, LOCAL, CALLER, received_at_us=RECEIVED_US, keeps_text=True)
+    first, late = (
+        verdict_row("1" * 32, LOCAL, CALLER, revision=number, decided_at_us=decided_us, received_at_us=RECEIVED_US)
+        for number, decided_us in ((1, RECEIVED_US + 80_000), (2, RECEIVED_US * 2))
+    )
+    assert counted_now(ticket, first, late) == now
+    with_job = ticket._replace(id=f"{RECEIVED_US // 1_000:012x}" + "7" * 20)
+    assert counted_now(with_job, first, late) == now._replace(latency_class=UNTIMED, processing_us=0)
+    at_once = first._replace(processing_us=900)
+    assert counted_now(with_job, at_once, late).processing_us == 900
 
 
 def test_moving_adds_nothing_up() -> None:
