@@ -363,10 +363,11 @@ def test_a_fault_of_a_request_that_is_not_traced_is_told_all_the_same(serve: Ser
     server = traced(serve, collector, traces_sampler="always_off")
     key = key_of(server)
     broken(server)
-    assert server.post("/v1/decision", {"message": UNSURE}, key=key).status_code == 200
+    headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+    assert server.post("/v1/decision", {"message": UNSURE}, key=key, headers=headers).status_code == 200
     server.close()
     (fault,) = collector.spans()
-    assert (fault.name, fault.failed) == ("fault", True)
+    assert (fault.name, fault.failed, fault.trace_id) == ("fault", True, TRACE)
     assert fault.attributes["firstline.where"] == "triage"
     assert CANARY.encode() not in collector.everything()
 
@@ -375,6 +376,7 @@ def test_no_telemetry_of_the_web_framework_is_switched_on(
     serve: Serve, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     server = traced(serve, collector)
     assert server.get(f"/v1/usage?x={CANARY}", key=key_of(server)).status_code == 200
     server.close()

@@ -6,7 +6,7 @@ from typing import Any
 from firstline.adapters.error_reports import Fault
 from firstline.adapters.tracing.calls import TracedOutbound, TracedProvider
 from firstline.adapters.tracing.store import Commits, Origins, TracedJournal
-from firstline.adapters.tracing.tracer import OtelTracer, Recorded, current_ids, current_span
+from firstline.adapters.tracing.tracer import OtelTracer, Recorded, context_of, current_ids, current_span
 from firstline.ports.journal import Journal
 from firstline.ports.outbound import Outbound
 from firstline.ports.provider import Provider
@@ -45,6 +45,8 @@ class Spans:
         if span is not None and span.sdk.is_recording():
             span.add_fault(fault.type, fault.places)
             return
-        own = Recorded(self._tracer.start("fault", attributes={"firstline.where": fault.where}))
+        ids = current_ids()
+        parent = context_of(ids) if ids else None
+        own = Recorded(self._tracer.start("fault", attributes={"firstline.where": fault.where}, parent=parent))
         own.add_fault(fault.type, fault.places)
         own.sdk.end()
