@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -163,6 +163,7 @@ def test_jobs_and_categories_of_ones_own_work_without_a_writable_root(server: Ru
     state: dict[str, Any] = {}
     until = monotonic() + START_S
     while state.get("state") != "finished" and monotonic() < until:
+        sleep(0.1)
         state = ask(server, "GET", f"/v1/jobs/{job}", key)
     assert (state["state"], state["done"], state["failed"]) == ("finished", 2, 0), server.log.read_text()[-3_000:]
 
