@@ -16,7 +16,7 @@ from firstline.adapters.shipped_rules import shipped_rules
 from firstline.adapters.spool.folder import SpoolUnusable
 from firstline.adapters.sql.analytics_sql import SqlAnalytics
 from firstline.adapters.sql.webhook_erasure import WebhookBodies
-from firstline.adapters.system import SystemClock, SystemIdentities, free_bytes, return_memory
+from firstline.adapters.system import SystemClock, SystemIdentities, free_bytes, return_memory, share_one_heap
 from firstline.adapters.telemetry import Metrics, fault_fields, open_log
 from firstline.adapters.trainer import ProcessTrainer
 from firstline.background import (
@@ -169,6 +169,7 @@ def build(settings: Settings, *, serves: bool = True) -> App:
         serves: whether it is the server of its data folder; otherwise it works on jobs beside one.
     Raises: CannotStart.
     """
+    share_one_heap()
     development = serves and is_development(settings)
     try:
         tracing = build_tracing(settings, development=development)
