@@ -118,11 +118,12 @@ class _Restore:
                 for path in there:
                     if path.exists():  # SQLite's log is gone once nobody has the file open
                         made.move(path, path.parent / self._stamp / path.name)
-                for path in sorted(new.iterdir()):
-                    made.move(path, data_dir / path.name)
                 if new_spool is not None and spool_dir is not None:
                     for path in sorted(new_spool.iterdir()):
                         made.move(path, spool_dir / path.name)
+                # The database last: where there is none, nothing was restored.
+                for path in sorted(new.iterdir(), key=lambda path: path.name == DATABASE_NAME):
+                    made.move(path, data_dir / path.name)
                 made.sync()
         folders = dict.fromkeys(str(path.parent / self._stamp) for path in there)
         aside = (*folders, *((f"schema {schema}",) if schema else ()))

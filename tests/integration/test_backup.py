@@ -6,7 +6,7 @@ import os
 import sqlite3
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import BigInteger, Engine, Float, Integer, LargeBinary, String, func, insert, inspect, select
+from sqlalchemy import BigInteger, Engine, Float, Integer, LargeBinary, String, func, insert, inspect, select, update
 
 from backup_archives import forged, opened_file, sealed, small_archive
-from firstline.adapters.backup.snapshot import TABLES
+from firstline.adapters.backup.snapshot import TABLES, Snapshot, snapshot
 from firstline.adapters.job_files import JobFolder
 from firstline.adapters.sealing import KEY_FILE
 from firstline.adapters.spool.folder import SpoolFolder
@@ -546,6 +546,72 @@ def test_a_part_of_a_spool_that_is_being_stored_keeps_its_mark(tmp_path: Path) -
         [record(2)],
     )
     restored.close()
+
+
+def test_a_spool_that_is_emptied_as_the_snapshot_begins_is_taken_again(
+    spooled: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = tmp_path / "spool" / "position.json"
+    before = json.loads(position.read_bytes())
+    begun = 0
+
+    @contextmanager
+    def late(engine: Engine) -> Iterator[Snapshot]:
+        """The server stores the second record and moves on, just before the first snapshot."""
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            spooled.do(ticket(f"{2:032x}", text="spooled 2"))
+            size = len(packed(Spooled(record(2)), at_us=2, sealing=None))
+            position.write_text(json.dumps(before | {"offset": before["offset"] + size}))
+        with snapshot(engine) as found:
+            yield found
+
+    monkeypatch.setattr("firstline.bootstrap_backup.snapshot", late)
+    made = spooled.back_up(tmp_path / "a.zip")
+    assert begun == 2
+    assert made.manifest.spool is not None
+    assert (made.manifest.spool.records, made.manifest.tables["tickets"].rows) == (1, 1)
+
+
+def test_a_chunk_that_is_done_as_the_snapshot_begins_has_its_rows_or_its_answers(
+    file: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, chunks = metadata.tables["jobs"], metadata.tables["job_chunks"]
+    state = {"contract": "decision", "created_at_us": 1, "claimed_at_us": 1, "rows": 2, "done": 0, "failed": 0}
+    counts = {"reviews": 0, "chunks": 2, "chunks_done": 0, "options": "{}"}
+    chunk = {"job_id": A, "first_row": 1, "rows": 1, "attempts": 1, "deaths": 0, "state": "leased"}
+    file.do(
+        account(),
+        insert(jobs).values(id=A, account_id=A, state="running", **state, **counts),
+        insert(chunks).values(number=0, token=TOKEN, **chunk),
+        insert(chunks).values(number=1, token=B, **chunk),
+    )
+    folder = JobFolder(file.settings.data_dir)
+    folder.begin(A)
+    folder.write_rows(A, 0, [])
+    folder.write_rows(A, 1, [])
+
+    def finish(number: int, token: str) -> None:
+        folder.write_results(A, number, token, lambda path: path.write_bytes(b"answer\n") and None)
+        file.do(update(chunks).where(chunks.c.number == number).values(state="done", lease_until_us=None))
+        folder.done_with(A, number)
+
+    @contextmanager
+    def busy(engine: Engine) -> Iterator[Snapshot]:
+        """A worker finishes one chunk just before the snapshot, and the other just after."""
+        finish(0, TOKEN)
+        with snapshot(engine) as found:
+            finish(1, B)
+            yield found
+
+    monkeypatch.setattr("firstline.bootstrap_backup.snapshot", busy)
+    made = file.back_up(tmp_path / "a.zip")
+    assert made.manifest.jobs is not None
+    assert made.manifest.jobs.missing == 0
+    with zipfile.ZipFile(made.path) as archive:
+        names = {name for name in archive.namelist() if name.startswith("jobs/")}
+    assert names == {f"jobs/{A}/out-0000000-{TOKEN}", f"jobs/{A}/rows-0000001"}
 
 
 def test_a_spool_with_records_is_not_restored_over(spooled: Place, tmp_path: Path) -> None:
