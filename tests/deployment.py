@@ -104,8 +104,9 @@ def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
 
 def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
     """Name and pod template of everything that runs."""
-    for manifest in of_kind(manifests, "StatefulSet", "Deployment", "Job", "DaemonSet", "Pod", "CronJob"):
-        yield manifest["metadata"]["name"], manifest["spec"]["template"]
+    for manifest in of_kind(manifests, "StatefulSet", "Deployment", "Job", "CronJob"):
+        spec = manifest["spec"]
+        yield manifest["metadata"]["name"], spec.get("jobTemplate", manifest)["spec"]["template"]
 
 
 def containers(pod: Manifest) -> list[Manifest]:

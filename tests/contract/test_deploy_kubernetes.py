@@ -40,7 +40,9 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Manife
                 "kind": "Kustomization",
                 "namespace": "firstline",
                 "resources": [str(base / "overlays" / "production")],
-                "components": [str(base / "components" / name) for name in ("monitoring", "migrate-at-start")],
+                "components": [
+                    str(base / "components" / name) for name in ("backup", "migrate-at-start", "monitoring")
+                ],
                 "images": [{"name": "firstline", "newName": REGISTRY, "newTag": "9.9.9"}],
             }
         )
@@ -133,8 +135,8 @@ def test_probes_ask_what_is_answered_where_it_is_answered(folder: list[Manifest]
     for name, pod in pods(folder):
         for container in pod["spec"]["containers"]:
             probes = {probe: container[probe]["httpGet"] for probe in container if probe.endswith("Probe")}
-            if container["name"] == "migrate":
-                assert not probes
+            if container["name"] in {"backup", "migrate"}:
+                assert not probes, "it ends by itself"
                 continue
             assert probes["startupProbe"]["path"] == probes["livenessProbe"]["path"] == "/health/live", name
             assert all(server.call("GET", probe["path"]).status_code == 200 for probe in probes.values())
@@ -196,7 +198,6 @@ def test_images_have_this_version_until_an_overlay_of_ones_own_names_another(
 def test_what_is_referred_to_is_there(folder: list[Manifest]) -> None:
     templates = dict(pods(folder))
     labels = [pod["metadata"]["labels"] for pod in templates.values()]
-    outside = {"secret", "emptyDir"}
 
     def selects(selector: dict[str, str]) -> bool:
         return any(selector.items() <= own.items() for own in labels)
@@ -214,22 +215,23 @@ def test_what_is_referred_to_is_there(folder: list[Manifest]) -> None:
             for path in rule["http"]["paths"]:
                 service = named(folder, "Service", path["backend"]["service"]["name"])
                 assert path["backend"]["service"]["port"]["name"] in [port["name"] for port in service["spec"]["ports"]]
-    for workload in of_kind(folder, "StatefulSet", "Deployment", "Job"):
-        spec = workload["spec"]["template"]["spec"]
-        if "serviceName" in workload["spec"]:
-            headless = named(folder, "Service", workload["spec"]["serviceName"])
-            assert headless["spec"]["clusterIP"] == "None"
+    claimed = set()
+    for workload in of_kind(folder, "StatefulSet"):
+        assert named(folder, "Service", workload["spec"]["serviceName"])["spec"]["clusterIP"] == "None"
+        claimed |= {claim["metadata"]["name"] for claim in workload["spec"]["volumeClaimTemplates"]}
+    for name, pod in templates.items():
+        spec = pod["spec"]
         if "serviceAccountName" in spec:
             assert named(folder, "ServiceAccount", spec["serviceAccountName"])
-        claims = [claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])]
         volumes = {volume["name"]: volume for volume in spec["volumes"]}
         for volume in volumes.values():
             if "persistentVolumeClaim" in volume:
                 assert named(folder, "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"])
             else:
-                assert outside & set(volume)
-        for container in containers(workload["spec"]["template"]):
-            assert {mount["name"] for mount in container["volumeMounts"]} <= {*claims, *volumes}
+                assert {"secret", "emptyDir"} & set(volume), name
+        own = claimed if name == "firstline" else set()
+        for container in containers(pod):
+            assert {mount["name"] for mount in container["volumeMounts"]} <= own | set(volumes), name
     for scaler in of_kind(folder, "HorizontalPodAutoscaler"):
         target = scaler["spec"]["scaleTargetRef"]
         workload = named(folder, target["kind"], target["name"])
@@ -310,7 +312,7 @@ def test_servers_share_the_jobs_and_keep_a_spool_each_that_outlives_them(product
     data = [v for t in (server, worker) for v in t["template"]["spec"]["volumes"] if v["name"] == "data"]
     assert len(data) == 2
     assert data[0] == data[1]
-    [claim] = of_kind(production, "PersistentVolumeClaim")
+    claim = named(production, "PersistentVolumeClaim", "firstline-data")
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     assert [spool["metadata"]["name"] for spool in server["volumeClaimTemplates"]] == ["spool"]
     assert server["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
