@@ -1,6 +1,8 @@
 """Hostile clients: the right status, bounded time and memory, and the next request is served."""
 
+import gzip
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -121,6 +123,9 @@ def test_body_that_is_no_acceptable_json_is_refused_in_each_shape(raw: bytes, se
         (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
         (POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
         (POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"GET /health/live HTTP/1.1\r\n\r\n", 400),
+        (LIVE + b"Host: evil.example.com\r\n\r\n", 400),
+        (b"GET /health/live HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         (b"POST /v1/decision HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nnot a size\r\n", 400),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n5;" + b"x" * 1_000_000, 400),
@@ -225,6 +230,58 @@ def test_body_that_dribbles_is_refused(impatient: Served) -> None:
         assert send_what_it_takes(connection, (b"1\r\na\r\n" for _ in range(100_000)), pause_s=0.02)
         assert read_all(connection).startswith(b"HTTP/1.1 408")
     assert impatient.lives()
+
+
+def test_body_that_is_compressed_is_never_inflated(server: Served) -> None:
+    bomb = gzip.compress(b"[" + b"1," * (20 << 20) + b"1]")
+    before = server.rss_bytes()
+    head = POST + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    with closing(server.connect()) as connection:
+        connection.sendall(head + bomb)
+        assert read_answer(connection).status == 422
+    assert server.rss_bytes() - before < MEMORY_GROWTH_BYTES // 4
+    assert server.lives()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/docs/assets/../../pyproject.toml",
+        b"/docs/assets/..%2f..%2f..%2fetc%2fpasswd",
+        b"/docs/assets/%2e%2e/%2e%2e/etc/passwd",
+        b"/docs/errors/..%5c..%5cetc%5cpasswd",
+        b"//etc/passwd",
+        b"/docs/assets/%00",
+        b"/v1/jobs/..%2f..%2fvar/results",
+        b"http://evil.example.com/health/../docs",
+    ],
+)
+def test_path_that_climbs_leads_nowhere(path: bytes, server: Served) -> None:
+    with closing(server.connect()) as connection:
+        connection.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = read_answer(connection)
+    assert answer.status in {400, 401, 404}
+    assert b"root:" not in answer.body
+    assert b"[project]" not in answer.body
+
+
+def test_what_follows_a_refused_request_is_not_taken_for_another(server: Served) -> None:
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    heads = [
+        POST + b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % (5 + len(smuggled)),
+        POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n" % len(smuggled),
+        POST + b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+        POST + b"Content-Length: 0x10\r\n\r\n",
+    ]
+    for head in heads:
+        with closing(server.connect()) as connection:
+            connection.sendall(head + smuggled)
+            answers = read_all(connection)
+        assert len(re.findall(rb"HTTP/1.1 \d{3}", answers)) == 1, head
+        assert answers.startswith(b"HTTP/1.1 400"), head
+    assert "/smuggled" not in server.logged()
 
 
 def test_body_that_never_ends_is_refused_at_its_bound(server: Served) -> None:
