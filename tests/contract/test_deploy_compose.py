@@ -167,6 +167,13 @@ def test_secrets_are_random_private_and_never_made_twice(clone: Path) -> None:
     assert (clone / ".env").read_text() == f"SECRETS_DIR={SECRETS_DIR}\n"
 
 
+def test_secrets_get_into_no_commit_no_package_and_no_image() -> None:
+    assert {".env", "deploy/compose/secrets/"} <= set((ROOT / ".gitignore").read_text().splitlines())
+    context = (DEPLOY / "image" / "Containerfile.dockerignore").read_text().splitlines()
+    assert "*" in context, "what is not named is left out"
+    assert [line for line in context if line.startswith(("!deploy", "!.env", "!*"))] == ["!deploy/image"]
+
+
 def test_making_secrets_keeps_what_is_in_the_env_file_and_makes_what_is_missing(clone: Path) -> None:
     (clone / ".env").write_text("AI_MODE=never")
     make_secrets(clone)
