@@ -1,6 +1,7 @@
 """What every store of feedback promises, under the judge that decides what is stored."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ from firstline.usecases.access import Caller
 from firstline.usecases.feedback import Feedback
 from firstline.usecases.in_force import InForce
 from firstline.usecases.rollups import counted
+from services import look
 
 OTHER = "c" * 32
 MINE, FOREIGN = Caller(account()), Caller(account(OTHER, email="c@example.com"))
@@ -278,6 +280,40 @@ def test_corrections_at_once_give_revisions_in_an_order(run: Run) -> None:
         assert await stores.categories() == {(given[-1], "person"): 1}
 
     run(work)
+
+
+@pytest.mark.service
+def test_on_postgres_a_judgement_waits_until_the_one_before_is_stored(database_url: str, tmp_path: Path) -> None:
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    entered, release, given = threading.Event(), threading.Event(), []
+
+    def keep(row: FeedbackRow, found: TicketRow, _repeated: bool) -> IdempotencyEntry:
+        if found.id == ticket(1).id:  # within the first transaction
+            entered.set()
+            assert release.wait(30)
+        given.append(row.given_at_us)
+        return idempotency(row.id)
+
+    async def work() -> None:
+        async with opened("postgres", tmp_path, database_url) as stores:
+            await put(stores, 1)
+            await put(stores, 2)
+            first = asyncio.create_task(stores.give(1, Judgement(correct=True), keep=keep))
+            assert await asyncio.to_thread(entered.wait, 30)
+            second = asyncio.create_task(stores.give(2, Judgement(correct=True), keep=keep))
+            try:
+                for _ in range(500):
+                    if await asyncio.to_thread(look, database_url, waiting) == [(1,)]:
+                        break
+                else:
+                    pytest.fail("nobody waits for the one before")
+            finally:
+                release.set()
+                await asyncio.gather(first, second)
+            page = await stores.store.list(ACCOUNT, after_us=0, limit=10)
+            assert [row.given_at_us for row in page.feedback] == sorted(set(given))
+
+    asyncio.run(work())
 
 
 def test_a_correction_and_a_late_answer_at_once_leave_the_person_last(run: Run) -> None:

@@ -32,8 +32,8 @@ from firstline.usecases.verdict_store import VerdictStore
 CALLER = Caller(ANONYMOUS)
 POLICY = Policy()
 UNDER = InForce(POLICY, POLICY.content_hash)
-MESSAGE = Message("My dog ate the invoice", Contract.DECISION)
-PREDICTION = Prediction("m+1", {"Other": 0.5, "Payment Issue": 0.3, "Network Issue": 0.2}, "en")
+MESSAGE = Message("My dog ate the invoice and I need another one", Contract.DECISION)
+PREDICTION = Prediction("m+1", {"Other": 0.9, "Payment Issue": 0.06, "Network Issue": 0.04}, "en")
 WORDS = "Feed the dog"
 COMPLETION = Completion("Payment Issue", Priority.HIGH, Decision.PRIORITY_RESPONSE, 0.2, "en", WORDS, WORDS)
 ANSWER = Asked(Outcome.ANSWERED, "gemini", "small", COMPLETION)
@@ -145,6 +145,7 @@ def test_an_answer_that_comes_after_a_person_is_overruled(judgement: Judgement) 
         )
         late: asyncio.Future[Asked] = asyncio.get_running_loop().create_future()
         timed_out = verdict(Asked(Outcome.TIMEOUT))
+        assert not timed_out.needs_review
         request = Request(CALLER, UNDER, 1, 0.0)
         ((_, done),) = await verdicts.store([MESSAGE], [(0, Decided(timed_out, late))], request)
         await feedback_over(store).give(CALLER, done.ticket_id, judgement)
