@@ -10,8 +10,8 @@ from typing import Final
 
 import pytest
 import typer
-from deployment import DEPLOY, READ, ROOT, SECRETS, Manifest, Refused, compose, compose_variables, run, seconds
 
+from deployment import DEPLOY, READ, ROOT, SECRETS, Manifest, Refused, compose, compose_variables, run, seconds
 from firstline.delivery.cli.program import program
 from firstline.delivery.http.server import GRACE_S
 from firstline.settings import load_settings
