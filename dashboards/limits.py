@@ -103,7 +103,7 @@ LIMITS: Final = Dashboard(
             [
                 Panel(
                     "Refusals by window",
-                    [Query(f"{summed(rate(_DENIED), by='catalogue, window')} > 0", "{{catalogue}} {{window}}")],
+                    [Query(summed(rate(_DENIED), by="catalogue, window"), "{{catalogue}} {{window}}")],
                     Unit.REQUESTS_PER_S,
                     "Requests over a limit. A full minute is a burst and passes; a full day or month wants a larger "
                     "plan.",
@@ -153,7 +153,7 @@ LIMITS: Final = Dashboard(
                     [Query(of("firstline_limits_shared"), "{{instance}}")],
                     Unit.NONE,
                     "Together with the other servers in Redis, or by each server alone: without Redis, or while it is "
-                    "away. Workers always count by the database.",
+                    "away.",
                     kind=Kind.STATES,
                     page="runbooks/limits-alone",
                     names=[(0, "alone", "#EAB839"), (1, "together", "green")],

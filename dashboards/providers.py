@@ -141,8 +141,9 @@ PROVIDERS: Final = Dashboard(
                         )
                     ],
                     Unit.PER_S,
-                    "Calls that gave no valid answer, by kind. `unauthorized` is the key, `rate_limited` the "
-                    "provider's limit, `bad_json` and `bad_schema` a model that does not keep to the format.",
+                    "Calls that gave no valid answer, by kind; empty while all do. `unauthorized` is the key, "
+                    "`rate_limited` the provider's limit, `bad_json` and `bad_schema` a model that does not keep to "
+                    "the format.",
                     page="runbooks/breaker-open",
                 ),
                 Panel(

@@ -24,7 +24,8 @@ _SOURCES: Final = "classification_requests_total"
 _PROBABILITY: Final = "firstline_verdict_probability"
 _FEEDBACK: Final = "firstline_feedback_total"
 _ALL: Final = summed(rate(_VERDICTS))
-_RIGHT: Final = summed(grown(_FEEDBACK, 'correct="yes"'))
+_YES: Final = 'correct="yes"'
+_RIGHT: Final = summed(grown(_FEEDBACK, _YES))
 _REVIEWS: Final = "firstline_reviews_total"
 
 QUALITY: Final = Dashboard(
@@ -173,17 +174,15 @@ QUALITY: Final = Dashboard(
                     "Right, by what was stated",
                     [
                         Query(
-                            share(
-                                summed(grown(_FEEDBACK, 'correct="yes"'), by="probability"),
-                                summed(grown(_FEEDBACK), by="probability"),
-                            ),
+                            f"{summed(grown(_FEEDBACK, _YES), by='probability')}"
+                            f" / ({summed(grown(_FEEDBACK), by='probability')} > 0)",
                             "{{probability}}",
                         )
                     ],
                     Unit.SHARE,
                     "Share of judged verdicts that were right, by the probability that they stated. Calibrated means "
                     "that the band 0.8-0.9 is right in 80 to 90 of 100. People judge what looks wrong more often, so "
-                    "it reads low unless a random sample is judged.",
+                    "it reads low unless a random sample is judged. Empty until somebody judges.",
                     kind=Kind.BARS,
                     page="guides/feedback",
                     width=8,

@@ -158,6 +158,16 @@ def test_what_is_rare_begins_at_zero_so_that_the_first_of_it_is_an_increase(
     assert value(server, name, **labels) == 0
 
 
+def test_failures_of_a_route_begin_at_zero_with_its_first_request(serve: Serve) -> None:
+    server = serve()
+    server.post("/v1/decision", {"message": "I will sue you"})
+    labels = {"method": "POST", "route": "/v1/decision"}
+    assert value(server, "http_requests_total", **labels, status="200") == 1
+    assert value(server, "http_requests_total", **labels, status="503") == 0
+    assert value(server, "http_requests_total", **labels, status="500") == 0
+    assert value(server, "http_requests_total", **labels, status="404") is None
+
+
 def test_the_disk_of_the_data_folder_is_told(serve: Serve) -> None:
     server = serve()
     assert (value(server, "firstline_data_free_bytes") or 0) > 0

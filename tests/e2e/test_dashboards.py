@@ -42,7 +42,7 @@ HAPPENED: Final = {
     "a row failed": 'firstline_job_rows_total{outcome="failed"} > 0',
     "somebody judged": 'firstline_feedback_total{correct="no"} > 0',
     "a rule pack was wrong": 'firstline_rule_reloads_total{outcome="invalid"} > 0',
-    "requests failed": 'http_requests_total{status="503"} > 0',
+    "the first failures were an increase": 'increase(http_requests_total{route="/v1/tickets", status="503"}[5m]) > 0',
 }
 
 
@@ -95,6 +95,7 @@ class Deployment:
         self.call("POST", "/api/v1/batch", {"tickets": tickets}, key=self.large)
         self.call("POST", "/v1/decision", raw=b"{", key=self.large)
         self.call("POST", "/v1/decision", {"message": ""}, key=self.large)
+        self.call("GET", "/v1/tickets", key=self.large)
         self.call("GET", "/nowhere")
         self.call("GET", "/v1/usage", key="sk_live_" + "a" * 32)
         for _ in range(4):
@@ -103,7 +104,7 @@ class Deployment:
         self.call("POST", "/v1/jobs?format=ndjson", raw=rows, key=self.large)
         if self.rounds == 2:
             self._break_a_rule_pack()
-        if self.rounds == 3:
+        if self.rounds % 10 == 3:
             self._lose_the_database()
 
     def _break_a_rule_pack(self) -> None:

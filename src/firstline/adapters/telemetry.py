@@ -176,6 +176,8 @@ class Metrics:
         if children is None:
             if method not in _METHODS:
                 method = "OTHER"
+            for failed in ("500", "503"):  # so that the first failure of a route is an increase, see `_begin_at_zero`
+                self.http_requests.labels(method, route, failed)
             children = self._http[method, route, status] = (
                 self.http_requests.labels(method, route, str(status)),
                 self.http_duration.labels(route),
