@@ -175,7 +175,7 @@ def many_tickets(folder: Path) -> Iterator[Path]:
     yield data_dir
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_backup_that_is_ended_in_the_middle_has_no_name(number: int, tmp_path: Path) -> None:
     with many_tickets(tmp_path) as data_dir:
         folder = tmp_path / "backups"

@@ -402,6 +402,19 @@ def test_rows_that_break_a_rule_of_the_database_are_refused(target: Place, tmp_p
     assert not (target.settings.data_dir / "firstline.db").exists()
 
 
+def test_rows_that_are_not_in_the_database_as_in_the_backup_undo_the_restore(target: Place, tmp_path: Path) -> None:
+    with zipfile.ZipFile(write(tmp_path / "a.zip", small_archive())) as archive:
+        first, second = archive.read("tables/accounts.jsonl").splitlines(keepends=True)
+    path = write(tmp_path / "a.zip", forged(small_archive(), members={"tables/accounts.jsonl": second + first}))
+    with pytest.raises(BackupFailed, match="accounts is not in the database as it is in the backup"):
+        target.restore(path)
+    if target.settings.database_url is None:
+        assert [found.name for found in target.settings.data_dir.iterdir()] == ["serve.lock"]
+    else:
+        url = target.settings.database_url.get_secret_value()
+        assert look(url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"x", b"PK\5\6" + b"\0" * 18, sealed({}), sealed({"manifest.json": b"[" * 9_999})]
 )

@@ -59,7 +59,7 @@ def make_backup(
 
 @backup.command("verify")
 def verify_backup(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Backups.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Backups.", show_default=False)],
     progress: Progress = False,
     as_json: AsJson = False,
 ) -> None:
