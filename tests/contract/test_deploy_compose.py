@@ -91,7 +91,7 @@ def test_every_container_is_confined(file: Manifest) -> None:
 def test_every_container_is_watched_and_started_again(file: Manifest) -> None:
     for name, service in file["services"].items():
         if name in ENDS:
-            assert service["restart"] == "on-failure"
+            assert service["restart"] == "on-failure:5"
             continue
         assert service["restart"] == "unless-stopped", name
         assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}, name
