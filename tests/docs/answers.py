@@ -8,9 +8,9 @@ from typing import Any, Final
 LEFT_OUT: Final = "…"
 
 _VARIES: Final = (
+    (re.compile(r"\+(?:[0-9a-f]{4,16}\b…?|…)"), "+<hash>"),
     (re.compile(r"\b([a-z]{3,5}_)?[0-9a-f]{16,32}\b"), "<id>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d(T[\d:.]+Z)?"), "<time>"),
-    (re.compile(r"\+[0-9a-f]{8}\b"), "+<hash>"),
     (re.compile(r"\b\d+\.\d+(\.\d+)*\b"), "<number>"),
 )
 _BEGINNING: Final = re.compile(r"([a-z]{3,5}_)?[0-9a-f]{4}…")

@@ -96,7 +96,7 @@ def run(blocks: Sequence[Block], *, folder: Path, variables: Mapping[str, str], 
             stdout=errors,
             stderr=errors,
             cwd=folder,
-            env=_environment(page, variables),
+            env=_environment(page, {"FIRSTLINE_PORT": str(ports[8000]), **variables}),
             start_new_session=True,
         )
         try:

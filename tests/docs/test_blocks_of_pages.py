@@ -23,7 +23,9 @@ POSTGRES: Final = "postgresql://firstline:PASSWORD@127.0.0.1:5432/firstline"
 REDIS: Final = "redis://127.0.0.1:6379/0"
 
 BLOCKS: Final = {page: blocks_of(page) for page in pages()}
-_COMMANDS: Final = re.compile(r"^(firstline|curl|make|pip|docker|kubectl|python3?|export) ", re.M)
+_COMMANDS: Final = re.compile(
+    r"(?:firstline (?!\d)|curl |make |pip |docker |kubectl |python3? |export )(?!.*(?:\[| [A-Z]+\b))"
+)
 
 
 def _named(page: Path) -> str:
@@ -82,7 +84,7 @@ def test_blocks_are_of_a_known_language_and_can_be_read(page: Path) -> None:
         assert block.language in LANGUAGES, f"{block.place}: the block needs a language: {', '.join(sorted(LANGUAGES))}"
         assert not re.search(r"^\$ ", block.text, re.M) or block.language != "sh", f"{block.place}: no prompt, please"
         if block.language == "text" and not block.follows:
-            assert not _COMMANDS.search(block.text), f"{block.place}: commands stand in an sh block"
+            assert not _COMMANDS.match(block.text), f"{block.place}: commands stand in an sh block"
         if (read := _READERS.get(block.language)) is not None:
             try:
                 read(block.text)
