@@ -169,21 +169,23 @@ def deployed(folder: Path) -> Iterator[tuple[Deployment, dict[str, str]]]:
             "FIRSTLINE_SPOOL_DIR": str(folder / "spool"),
             "FIRSTLINE_RULES_DIR": str(rules),
             "FIRSTLINE_WEBHOOK_RETRY_SECONDS": "0.2",
+            "SECRET_KEY": "5" * 64,
+        }
+        models = {
             "FIRSTLINE_AI_PRICES": "openai/gpt-6-luna=1/2, gemini/gemini-3.5-flash-lite=1/2",
             "AI_MODE": "always",
-            "SECRET_KEY": "5" * 64,
             "GEMINI_API_KEY": "fake",
             "GEMINI_BASE_URL": fake.url("gemini"),
             "OPENAI_API_KEY": "fake",
             "OPENAI_BASE_URL": fake.url("openai"),
         }
         large = [enterprise_key(catalogue, cwd=folder, **names) for catalogue in ("classifier", "decision")][-1]
-        server = stack.enter_context(serve(data_dir, **names))
+        worker = stack.enter_context(working(data_dir, **names))
+        server = stack.enter_context(serve(data_dir, **names, **models))
         free = server.request("POST", "/api/v1/auth/register", {"email": "free@example.com", "tier": "free"})
         for place in ("in", "broken"):
             wish = {"url": f"http://127.0.0.1:{receiver.server_address[1]}/{place}", "events": ["ticket.classified"]}
             assert server.request("POST", "/v1/webhooks", wish, key=large).status == 201
-        worker = stack.enter_context(working(data_dir, **names))
         deployment = Deployment(server, store, rules, large, free.data["api_key"])
         yield deployment, {"firstline": f"{server.host}:{server.port}", "firstline-worker": worker}
 
