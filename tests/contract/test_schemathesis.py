@@ -25,6 +25,8 @@ REFUSED_ALL_THE_SAME = {
     "/v1/providers",
     "/v1/analytics",
     "/v1/erasures",
+    "/v1/feedback",
+    "/v1/feedback/summary",
     "/v1/jobs",
     "/v1/tickets",
     "/v1/tickets/export",
