@@ -48,24 +48,22 @@ def test_a_backup_under_load_has_what_was_answered_before_and_fits_together(tmp_
     key = create_key(data_dir)["key"]
     with serve(data_dir) as server:
         load = Load(server, key)
-        for number in range(2):
-            load.wait_for(load.requests + 100)
-            before = set(load.acknowledged)
-            answered = load.requests
-            done = back_up(tmp_path / f"{number}.zip", data_dir)
-            assert done.returncode == 0, done.stderr
-            assert load.requests > answered, "verdicts are answered while it is made"
-            assert done.stdout == f"{tmp_path / f'{number}.zip'}\n"
-            restored = tmp_path / f"restored-{number}"
-            assert restore(tmp_path / f"{number}.zip", restored).returncode == 0
-            history = history_of(restored)
-            assert before <= history.verdicts
-            assert history.verdicts == history.tickets
-            assert history.integrity == "ok"
-            assert_usage_is_what_is_stored(restored)
+        load.wait_for(100)
+        before = set(load.acknowledged)
+        answered = load.requests
+        done = back_up(tmp_path / "a.zip", data_dir)
+        assert done.returncode == 0, done.stderr
+        assert load.requests > answered, "verdicts are answered while it is made"
+        assert done.stdout == f"{tmp_path / 'a.zip'}\n"
         server.stop()
         load.finish()
     assert not load.other_answers
+    assert restore(tmp_path / "a.zip", tmp_path / "restored").returncode == 0
+    history = history_of(tmp_path / "restored")
+    assert before <= history.verdicts
+    assert history.verdicts == history.tickets
+    assert history.integrity == "ok"
+    assert_usage_is_what_is_stored(tmp_path / "restored")
 
 
 def assert_usage_is_what_is_stored(data_dir: Path) -> None:
@@ -99,6 +97,7 @@ def test_a_server_on_a_restore_knows_the_keys_the_history_and_the_usage(tmp_path
 
 
 @pytest.mark.service
+@pytest.mark.slow
 def test_a_server_moves_from_sqlite_to_postgresql_and_back(tmp_path: Path, empty_database: str) -> None:
     key = create_key(tmp_path / "data")["key"]
     with serve(tmp_path / "data", FIRSTLINE_JOB_PROCESSES="1") as server:
@@ -169,7 +168,7 @@ def many_tickets(folder: Path) -> Iterator[Path]:
         database.execute("BEGIN")
         database.executemany(
             "INSERT INTO tickets (id, account_id, received_at_us, contract, text) VALUES (?, ?, 1, 'decision', ?)",
-            ((f"019e{number:028x}", account, os.urandom(1_000).hex()) for number in range(10_000)),
+            ((f"019e{number:028x}", account, os.urandom(1_000).hex()) for number in range(6_000)),
         )
         database.execute("COMMIT")
     yield data_dir
