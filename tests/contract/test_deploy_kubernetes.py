@@ -273,6 +273,12 @@ def test_the_network_is_closed_but_for_what_is_used(production: list[Manifest]) 
     assert all(rule["from"] for policy in policies for rule in policy["spec"].get("ingress", []))
 
 
+def test_every_pod_reaches_names_and_the_database(manifests: dict[str, list[Manifest]]) -> None:
+    policies = of_kind(manifests["with-components"], "NetworkPolicy")
+    for name, pod in [*pods(manifests["with-components"]), *pods(manifests["migrate"])]:
+        assert {53, 5432} <= opened(policies, "egress", pod["metadata"]["labels"]), name
+
+
 @pytest.mark.parametrize(
     "address", ["10.1.2.3", "172.20.0.1", "192.168.1.1", "169.254.169.254", "127.0.0.1", "fd00::1"]
 )
