@@ -40,7 +40,11 @@ def secured(tmp_path_factory: pytest.TempPathFactory, files: tuple[Path, Path]) 
     key = create_key(data_dir)["key"]
     cert, private = (str(file) for file in files)
     with serve(
-        data_dir, FIRSTLINE_TLS_CERT=cert, FIRSTLINE_TLS_KEY=private, FIRSTLINE_ENVIRONMENT="production"
+        data_dir,
+        FIRSTLINE_TLS_CERT=cert,
+        FIRSTLINE_TLS_KEY=private,
+        FIRSTLINE_ENVIRONMENT="production",
+        FIRSTLINE_CORS_ORIGINS="https://app.example.com",
     ) as served:
         yield served, key
 
@@ -140,6 +144,21 @@ def test_strangers_on_the_port_harm_nobody(secured: tuple[Served, str], pair: Pa
             connection.sendall(LIVE + b"Connection: close\r\n\r\n")
             assert read_all(connection).startswith(b"HTTP/1.1 200")
     assert "Traceback" not in server.logged()
+
+
+@pytest.mark.parametrize(("origin", "told"), [(b"https://app.example.com", True), (b"https://evil.example.com", False)])
+def test_what_the_connection_refuses_is_told_to_pages_of_a_configured_origin(
+    origin: bytes, told: bool, secured: tuple[Served, str], pair: Pair
+) -> None:
+    server, _ = secured
+    with connect(server, trusting(pair)) as connection:
+        connection.sendall(LIVE + b"Origin: " + origin + b"\r\nX: " + b"a" * 70_000)
+        answer = read_all(connection).lower()
+    assert answer.startswith(b"http/1.1 431")
+    assert (b"access-control-allow-origin: " + origin in answer) == told
+    assert b"\r\nvary: origin" in answer
+    assert b"\r\ncache-control: no-store" in answer
+    assert b"allow-credentials" not in answer
 
 
 def test_slow_headers_are_refused_over_tls_too(tmp_path: Path, files: tuple[Path, Path], pair: Pair) -> None:
