@@ -83,7 +83,7 @@ def test_blocks_are_of_a_known_language_and_can_be_read(page: Path) -> None:
     for block in BLOCKS[page]:
         assert block.language in LANGUAGES, f"{block.place}: the block needs a language: {', '.join(sorted(LANGUAGES))}"
         assert not re.search(r"^\$ ", block.text, re.M) or block.language != "sh", f"{block.place}: no prompt, please"
-        if block.language == "text" and not block.follows:
+        if block.language == "text" and not (block.follows or block.example):
             assert not _COMMANDS.match(block.text), f"{block.place}: commands stand in an sh block"
         if (read := _READERS.get(block.language)) is not None:
             try:

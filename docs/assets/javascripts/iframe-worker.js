@@ -7,9 +7,9 @@ if (location.protocol === "file:") {
       this.frame = document.createElement("iframe")
       this.frame.hidden = true
       this.frame.srcdoc = "<!doctype html><title>search</title>"
-      this.frame.addEventListener("load", () => this.start(String(url)), { once: true })
-      addEventListener("DOMContentLoaded", () => document.body.append(this.frame), { once: true })
+      this.frame.addEventListener("load", () => this.start(new URL(url, location.href).href), { once: true })
       if (document.body) document.body.append(this.frame)
+      else addEventListener("DOMContentLoaded", () => document.body.append(this.frame), { once: true })
     }
 
     start(url) {
