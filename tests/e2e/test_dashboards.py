@@ -45,6 +45,13 @@ HAPPENED: Final = {
     "the first failures were an increase": 'increase(http_requests_total{route="/v1/tickets", status="503"}[5m]) > 0',
 }
 
+MISTAKES: Final = {
+    "the name of a metric": ("firstline_decisions_total", "firstline_decision_total"),
+    "the value of a label": ('status=~\\"5..\\"', 'status=~\\"6..\\"'),
+    "a label that series are summed by": ("by (route)", "by (root)"),
+    "the end of a metric's name": ("http_request_duration_seconds_bucket", "http_request_duration_seconds_buckets"),
+}
+
 
 class _Receiver(BaseHTTPRequestHandler):
     """Takes what comes to `/in` and nothing else."""
@@ -129,13 +136,12 @@ class Watched:
     prometheus: Prometheus
 
 
-@pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
     """Under load until everything has happened that panels tell of."""
-    folder = tmp_path_factory.mktemp("watched")
     with ExitStack() as stack:
-        deployment, targets = stack.enter_context(deployed(folder))
-        found = stack.enter_context(prometheus(targets, token=TOKEN, folder=folder))
+        deployment, targets = stack.enter_context(deployed(tmp_path))
+        found = stack.enter_context(prometheus(targets, token=TOKEN, folder=tmp_path))
         missing = dict(HAPPENED)
         ends_s = monotonic() + WITHIN_S
         while missing and monotonic() < ends_s:
@@ -238,44 +244,30 @@ def quiet(watched: Watched, changed: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-def test_every_query_of_every_panel_has_an_answer(watched: Watched) -> None:
+def test_every_query_of_every_panel_has_an_answer_and_a_mistake_in_one_is_noticed(watched: Watched) -> None:
+    """One test, since all of it stands on one deployment that takes half a minute to build up."""
     shipped = dashboards()
     assert len(shipped) == 6
     assert quiet(watched, shipped) == []
+    for kind, (right, wrong) in MISTAKES.items():
+        text = (DASHBOARDS / "api-overview.json").read_text(encoding="utf-8")
+        assert right in text
+        assert silent(json.loads(text.replace(right, wrong)), watched.prometheus, over_s=OVER_S), kind
+    assert_only_ours_is_shown(shipped, watched.prometheus)
+    assert_rules_can_be_evaluated(watched.prometheus)
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong"),
-    [
-        ("firstline_decisions_total", "firstline_decision_total"),
-        ('status=~\\"5..\\"', 'status=~\\"6..\\"'),
-        ("by (route)", "by (root)"),
-        ("http_request_duration_seconds_bucket", "http_request_duration_seconds_buckets"),
-    ],
-    ids=["metric", "label value", "label", "suffix"],
-)
-def test_a_mistake_in_a_query_is_noticed(watched: Watched, right: str, wrong: str) -> None:
-    text = (DASHBOARDS / "api-overview.json").read_text(encoding="utf-8")
-    assert right in text
-    assert silent(json.loads(text.replace(right, wrong)), watched.prometheus, over_s=OVER_S)
-
-
-def test_what_alerts_and_dashboards_share_is_recorded(watched: Watched) -> None:
-    recorded = {rule["name"] for group in watched.prometheus.ask("rules")["groups"] for rule in group["rules"]}
-    assert any(name.startswith("firstline:") for name in recorded)
-    broken = [
-        rule["name"]
-        for group in watched.prometheus.ask("rules")["groups"]
-        for rule in group["rules"]
-        if rule["health"] == "err"
-    ]
-    assert broken == []
-
-
-def test_processes_of_other_jobs_are_not_shown(watched: Watched) -> None:
+def assert_only_ours_is_shown(shipped: list[dict[str, Any]], prom: Prometheus) -> None:
     """Prometheus watches itself and has metrics of processes as well."""
-    assert watched.prometheus.value('process_resident_memory_bytes{job="prometheus"}')
-    (system,) = [one for one in dashboards() if one["title"].endswith("System resources")]
+    assert prom.value('process_resident_memory_bytes{job="prometheus"}')
+    (system,) = [one for one in shipped if one["title"].endswith("System resources")]
     (memory,) = [asked for asked in queries(system) if asked.panel == "Memory" and "sum(" not in asked.expression]
-    found = watched.prometheus.ask("query", query=put_in(memory.expression, variables(system, watched.prometheus)))
+    found = prom.ask("query", query=put_in(memory.expression, variables(system, prom)))
     assert {series["metric"]["job"] for series in found["result"]} == {"firstline", "firstline-worker"}
+
+
+def assert_rules_can_be_evaluated(prom: Prometheus) -> None:
+    """Those that are shipped, over what processes really tell."""
+    rules = [rule for group in prom.ask("rules")["groups"] for rule in group["rules"]]
+    assert {rule["type"] for rule in rules} == {"recording", "alerting"}
+    assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
