@@ -1,0 +1,13 @@
+"""All targets."""
+
+from typing import Final
+
+from fuzz import bodies, connection, outbound, packs, providers, rows, stored, texts
+from fuzz.target import Target
+
+TARGETS: Final[dict[str, Target]] = {
+    target.name: target
+    for module in (bodies, rows, connection, texts, packs, providers, outbound, stored)
+    for target in module.TARGETS
+}
+"""By name, in the order in which they are run."""
