@@ -3,9 +3,11 @@
 from alembic import context
 
 from firstline.adapters.sql import (
-    analytics_tables,  # noqa: F401  # adds its tables to the metadata
-    job_tables,  # noqa: F401  # adds its tables to the metadata  # tables of a module of their own
-    webhook_tables,  # noqa: F401  # adds its tables to the metadata  # so that the metadata is whole
+    analytics_tables,  # noqa: F401  # each adds its tables to the metadata, so that it is whole
+    feedback_tables,  # noqa: F401
+    history_tables,  # noqa: F401
+    job_tables,  # noqa: F401
+    webhook_tables,  # noqa: F401
 )
 from firstline.adapters.sql.tables import metadata
 
