@@ -69,6 +69,17 @@ def test_a_worker_s_metrics_want_the_token_and_its_life_does_not(tmp_path: Path)
         assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
 
 
+def test_a_worker_opens_no_provider_which_it_never_asks(tmp_path: Path) -> None:
+    """Its breakers would be closed for ever, and hide that those of all servers are open."""
+    data_dir = tmp_path / "data"
+    create_key(data_dir)
+    names = {"GEMINI_API_KEY": "fake", "GEMINI_BASE_URL": "http://127.0.0.1:9", "GEMINI_MODEL": "some-model"}
+    with working(data_dir, "--metrics-port", "0", **names) as (_, greeting):
+        told = ask(greeting, "GET", "/metrics").body.decode()
+    assert 'circuit_breaker_state{model="",provider="gemini"} 0.0' in told
+    assert "some-model" not in told
+
+
 def test_a_worker_says_that_the_port_of_its_metrics_is_taken(tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = str(taken.getsockname()[1])

@@ -9,6 +9,7 @@ from pathlib import Path
 from firstline import __version__
 from firstline.bootstrap import App, build
 from firstline.bootstrap_stores import place_of_database
+from firstline.core.completion import Mode
 from firstline.settings import Settings, load_settings
 
 
@@ -21,8 +22,11 @@ def work(*, data_dir: Path | None, processes: int | None, metrics_port: int | No
     Raises: SettingsInvalid, CannotStart, StorageUnavailable.
     """
     settings = load_settings(data_dir=data_dir, job_processes=processes, worker_port=metrics_port)
+    # Jobs ask no language model: none is opened, which saves memory and a breaker in the metrics that is never open.
+    changed: dict[str, object] = {"ai_mode": Mode.NEVER}
     if settings.job_processes == 0:
-        settings = settings.model_copy(update={"job_processes": None})
+        changed["job_processes"] = None
+    settings = settings.model_copy(update=changed)
     listener = _listener(settings)
     app = build(settings, serves=False)
     print(f"firstline {__version__} works on the jobs of {place_of_database(settings)}. Ctrl-C stops it.", flush=True)
