@@ -21,7 +21,7 @@ from firstline.settings import PREFIX, variable_names
 PAGE_S: Final = 90
 PORTS: Final = (8000, 8001, 9090, 9100, 9101, 9200)
 LINKED: Final = ("evaluation", "src", "tools", "training")
-COPIED: Final = ("deploy",)
+COPIED: Final = (".env.example", "compose.yaml", "deploy")
 
 _SERVERS: Final = re.compile(
     r"^(?P<settings>(?:[A-Z][A-Z0-9_]*=\S+ +)*)(?:exec +)?"
@@ -117,8 +117,10 @@ def _like_a_checkout(folder: Path) -> None:
     for name in LINKED:
         (folder / name).symlink_to(ROOT / name)
     for name in COPIED:
-        if (ROOT / name).exists():
+        if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name)
+        elif (ROOT / name).exists():
+            shutil.copyfile(ROOT / name, folder / name)
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
     (programs / "activate").touch()
