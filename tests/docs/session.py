@@ -18,7 +18,7 @@ from blocks import ROOT, Block
 
 from firstline.settings import PREFIX, variable_names
 
-PAGE_S: Final = 90
+PAGE_S: Final = 180
 PORTS: Final = (8000, 8001, 9090, 9100, 9101, 9200)
 LINKED: Final = ("evaluation", "src", "tools", "training")
 COPIED: Final = (".env.example", "compose.yaml", "deploy")
