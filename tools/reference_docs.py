@@ -107,7 +107,8 @@ def _one_command(command: Any, names: Sequence[str]) -> Iterator[str]:
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     options = [one for one in command.params if one.param_type_name == "option" and not one.hidden]
     usage = " ".join([*names, *(["[OPTIONS]"] if options else []), *(_argument(one) for one in arguments)])
-    yield f"\n## {' '.join(names[1:])}\n\n<!-- example -->\n```text\n{usage}\n```\n\n{_paragraphs(command.help or '')}\n"
+    yield f"\n## {' '.join(names[1:])}\n\n<!-- example -->\n```text\n{usage}\n```\n"
+    yield f"\n{_paragraphs(command.help or '')}\n"
     if rows := [_row(one) for one in (*arguments, *options) if one.name != "help"]:
         yield "\n| argument or option | meaning |\n|---|---|\n" + "".join(rows)
 
