@@ -360,9 +360,10 @@ Check = Callable[[], bool]
 
 
 def until(check: Check, *, within_s: float) -> bool:
-    """Ask again and again, as fast as the answers come; whether it came true in time."""
-    deadline = monotonic() + within_s
+    """Ask again and again, and leave the processor to others in between; whether it came true in time."""
+    deadline, pause = monotonic() + within_s, threading.Event()
     while monotonic() < deadline:
         if check():
             return True
+        pause.wait(0.02)
     return False

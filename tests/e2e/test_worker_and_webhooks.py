@@ -47,7 +47,7 @@ def test_the_end_of_a_job_of_a_worker_is_told_by_the_server_at_the_first_attempt
                 assert server.request("POST", "/v1/jobs?format=ndjson", raw=upload, key=key).status == 202
         with subprocess.Popen([*command, "--processes", "1"], cwd=tmp_path, env=environment()) as worker:
             try:
-                assert until(lambda: finished_jobs(data_dir) == 2, within_s=CLIENT_S)
+                assert until(lambda: finished_jobs(data_dir) == 2, within_s=4 * CLIENT_S)
             finally:
                 worker.terminate()
         with serve(data_dir, FIRSTLINE_JOB_PROCESSES="0") as server:
