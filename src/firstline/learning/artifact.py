@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from firstline.core.taxonomy import Decision, Priority, Signal
 from firstline.learning.embedding import Embedder, Encoder, SentenceEmbedder, StaticEmbedder, Table
 from firstline.learning.heads import Head, Heads
 from firstline.learning.hybrid_model import MINILM_RECIPE, RECIPE, HybridModel
@@ -21,6 +22,7 @@ MAX_BITS: Final = 20
 HEADS: Final = ("category", "language", "subcategory", "urgency", "decision", "signals")
 """The questions that a model answers, in the order of their columns."""
 
+_KNOWN_LABELS: Final = {"urgency": frozenset(Priority), "decision": frozenset(Decision), "signals": frozenset(Signal)}
 _UNFIT: Final = "the model file is damaged: its parts do not fit each other"
 _MAX_TEXT: Final = 16 << 20
 _LEXICON: Final = "lexicon."
@@ -135,6 +137,9 @@ def load_model(data: bytes, open_encoder: OpenEncoder | None = None) -> HybridMo
         graph = tensors["encoder"].tobytes() if recipe == MINILM_RECIPE else b""
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, zlib.error) as error:
         raise ArtifactInvalid(f"the model file is damaged ({type(error).__name__})") from None
+    for name, known in _KNOWN_LABELS.items():
+        if not known.issuperset(heads[name].labels):
+            raise ArtifactInvalid(f"the model answers {name} with labels that this firstline does not know")
     columns = sum(len(head.labels) for head in heads.values())
     fits = (
         8 <= bits <= MAX_BITS

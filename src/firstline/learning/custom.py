@@ -278,13 +278,21 @@ def load_custom(data: bytes, base: HybridModel, curves: Curves) -> tuple[CustomM
             curves=curves,
         )
         advice = tuple(Advice(code, text, tuple(about), place) for code, text, about, place in card["advice"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"stored categories cannot be read ({type(error).__name__})") from None
     dimensions = base.weights.shape[0]
-    if (
-        model.weights.shape != (dimensions + (1 << SKETCH_BITS), len(model.names))
-        or model.anchors.shape[1] != dimensions
-    ):
+    fits = (
+        model.weights.shape == (dimensions + (1 << SKETCH_BITS), len(model.names))
+        and model.bias.shape == (len(model.names),)
+        and model.anchors.ndim == 2
+        and len(model.anchors) > 0
+        and model.anchors.shape[1] == dimensions
+        and all(part.dtype == np.float32 for part in (model.weights, model.bias, model.anchors))
+        and all(bool(np.isfinite(part).all()) for part in (model.weights, model.bias, model.anchors))
+        and 0 < model.temperature < np.inf
+        and 0 <= model.examples < np.inf
+    )
+    if not fits:
         raise ValueError("stored categories do not fit the model in use")
     return model, advice
 

@@ -27,6 +27,7 @@ _FILES: Final = {
     JOBS: re.compile(r"jobs/[0-9a-f]{32}/(rows-\d{7}|refs-\d{7}|out-\d{7}-[0-9a-f]{32})"),
     SPOOL: re.compile(r"spool/(\d{12}\.spool|position\.json)"),
 }
+_PACKED: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _ZIP_FAULTS: Final = (
     zipfile.BadZipFile,
     zlib.error,
@@ -68,6 +69,8 @@ class Archive:
             self._members = {info.filename: info for info in self._zip.infolist()}
             if len(self._members) != len(self._zip.infolist()):
                 raise ArchiveDamaged("It has two files of one name.")
+            if not _PACKED.issuperset(info.compress_type for info in self._members.values()):
+                raise ArchiveDamaged("It has a file that is packed as no backup is.")
         self.manifest: Manifest = read_manifest(self._small(NAME, most=_MAX_MANIFEST))
         self._refuse_strangers(known_tables)
 

@@ -88,7 +88,7 @@ class SpoolFolder:
         except OSError as error:
             self._lock.close()
             raise SpoolUnusable(f"The spool {folder} cannot be read: {error.strerror}.") from None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, KeyError):
             self._lock.close()
             raise SpoolUnusable(f"{folder / 'position.json'} is damaged; move the spool away to start.") from None
 

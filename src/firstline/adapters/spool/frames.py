@@ -98,7 +98,7 @@ def unpacked(body: bytes, *, sealing: Sealing | None) -> Spooled:
         for name, row in _SINGLE.items():
             rows[name] = row(*data[name]) if data.get(name) is not None else None
         return Spooled(Record(**rows), data["mark"])
-    except (SealBroken, ValueError, TypeError, KeyError):
+    except (SealBroken, ValueError, TypeError, KeyError, AttributeError):
         raise FrameUnreadable from None
 
 

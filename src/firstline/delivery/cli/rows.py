@@ -23,6 +23,7 @@ TEXT_COLUMNS: Final = ("text", "ticket", "message", "body")
 _BLOCK_BYTES: Final = 1 << 16
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
+_MARKS: Final = (_UTF8_MARK, *_UTF16_MARKS)
 _NOT_UTF8: Final = re.compile(r"[\udc80-\udcff]")
 _DELIMITERS: Final = (",", ";", "\t")
 _MAX_NAMED: Final = 12
@@ -105,6 +106,11 @@ class Lines:
 
     def _fill(self) -> None:
         block = self._stream.read1(_BLOCK_BYTES)
+        while not self.bytes_read and block and any(mark[:-1].startswith(block) for mark in _MARKS):
+            rest = self._stream.read1(_BLOCK_BYTES)  # a mark may come in pieces
+            if not rest:
+                break
+            block += rest
         if not self.bytes_read and block.startswith(_UTF16_MARKS):
             raise Mistake("The input is UTF-16; convert it first: iconv -f UTF-16 -t UTF-8.")
         start = len(_UTF8_MARK) if not self.bytes_read and block.startswith(_UTF8_MARK) else 0
