@@ -23,13 +23,14 @@ def main(arguments: Sequence[str]) -> int:
     commands.add_parser("list", help="what there is, and what must hold")
     engine = commands.add_parser("engine", help="one target in this process; what `run` starts")
     engine.add_argument("target", metavar="TARGET")
+    engine.add_argument("--module", required=True)
     engine.add_argument("--seconds", type=int, required=True)
     engine.add_argument("--corpus", type=Path, required=True)
     options = parser.parse_args(arguments or ["run"])
     if options.command == "engine":
         from fuzz.engine import main as fuzz
 
-        fuzz(options.target, seconds=options.seconds, corpus=options.corpus, findings=FINDINGS)
+        fuzz(options.target, module=options.module, seconds=options.seconds, corpus=options.corpus, findings=FINDINGS)
     if options.command == "replay":
         return _replay(options.target, options.file)
     return _list() if options.command == "list" else _run(options.targets, options.seconds, options.jobs)

@@ -243,7 +243,7 @@ TARGETS: Final = (
     ),
     Target(
         "categories", "own categories within bounds, named by their content",
-        ("core.categories", f"{_HTTP}own_settings_schemas"), read_categories,
+        ("core.categories", f"{_HTTP}own_settings_schemas", "delivery.cli.evaluate"), read_categories,
         lambda: [json.dumps(_CATEGORIES).encode(), b'{"categories": []}'], _WORDS,
     ),
 )  # fmt: skip

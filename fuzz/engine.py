@@ -1,10 +1,13 @@
 """One target under atheris, in a process of its own: it never returns."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 import atheris
+
+from fuzz.target import Target
 
 UNIT_TIMEOUT_S: Final = 10
 """One input that takes longer is a finding: work is bounded by the input's size."""
@@ -12,16 +15,17 @@ UNIT_TIMEOUT_S: Final = 10
 _MEMORY_MB: Final = 3_000
 
 
-def main(name: str, *, seconds: int, corpus: Path, findings: Path) -> None:
+def main(name: str, *, module: str, seconds: int, corpus: Path, findings: Path) -> None:
     """Fuzz a target.
 
     Args:
+        module: that has it; no other is imported, since instrumenting takes its time.
         corpus: folder that inputs which reach something new are kept in; the seeds are added to it.
         findings: folder for inputs that break what should hold.
     """
     with atheris.instrument_imports(include=["firstline"]):
-        from fuzz.catalogue import TARGETS
-    target = TARGETS[name]
+        found: tuple[Target, ...] = import_module(module).TARGETS
+    target = next(one for one in found if one.name == name)
     corpus.mkdir(parents=True, exist_ok=True)
     findings.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(target.seeds()):

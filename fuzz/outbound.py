@@ -159,7 +159,20 @@ def _signature_seeds() -> Iterator[bytes]:
         yield "\n".join(lines).encode() + b"\n\x01" + case["body"].encode()
 
 
-_PIECES: Final = ("https://", "[::ffff:", "[64:ff9b::", "0x7f", "127.0.0.1", "@", "%2e", "。", ":443", "xn--", ".local", "\\")
+_PIECES: Final = (
+    "https://",
+    "[::ffff:",
+    "[64:ff9b::",
+    "0x7f",
+    "127.0.0.1",
+    "@",
+    "%2e",
+    "。",
+    ":443",
+    "xn--",
+    ".local",
+    "\\",
+)
 
 TARGETS: Final = (
     Target(
@@ -186,7 +199,8 @@ TARGETS: Final = (
     ),
     Target(
         "keys-and-ids", "shown by their ends alone", ("core.api_key", "core.identity"), read_key,
-        lambda: [*(entry["key"].encode() for entry in vectors("keys.json")), b"tkt_" + b"0a" * 16], ("atc_", "sk_live_", "tkt_"),
+        lambda: [*(entry["key"].encode() for entry in vectors("keys.json")), b"tkt_" + b"0a" * 16],
+        ("atc_", "sk_live_", "tkt_"),
         256,
     ),
 )  # fmt: skip

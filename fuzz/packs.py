@@ -177,7 +177,16 @@ def _pack_seeds() -> Iterator[bytes]:
 
 
 def _term_seeds() -> Iterator[bytes]:
-    for term in ("(my|our) lawyer*", "*burg [the] (a|b c) .. d ... e", "變更 密碼", "환불*", "[a]", "a..", "(a|)", "l'avocat"):
+    for term in (
+        "(my|our) lawyer*",
+        "*burg [the] (a|b c) .. d ... e",
+        "變更 密碼",
+        "환불*",
+        "[a]",
+        "a..",
+        "(a|)",
+        "l'avocat",
+    ):
         yield term.encode() + b"\nmy lawyer will sue you " + term.encode()
 
 
@@ -190,7 +199,23 @@ def _setting_seeds() -> Iterator[bytes]:
         yield place.to_bytes(size, "big") + f"{value}\n".encode()
 
 
-_WORDS: Final = ("any:", "unless:", "re2:", "then:", "when:", "history_min:", "terminal:", "..", "…", "(", "|", ")", "[", "]", "*")
+_WORDS: Final = (
+    "any:",
+    "unless:",
+    "re2:",
+    "then:",
+    "when:",
+    "history_min:",
+    "terminal:",
+    "..",
+    "…",
+    "(",
+    "|",
+    ")",
+    "[",
+    "]",
+    "*",
+)
 
 TARGETS: Final = (
     Target(
@@ -203,7 +228,8 @@ TARGETS: Final = (
     ),
     Target(
         "expression", "compiled and searched in bounded time, or refused", ("core.expressions",), read_expression,
-        lambda: [rb"su(e|ing)\b", rb"(?i)a{1,1000}", rb"\pL+", rb"(?P<x>a)|[^b]*c$"], ("{1000}", "\\b", "(?i)", "\\p{L}"),
+        lambda: [rb"su(e|ing)\b", rb"(?i)a{1,1000}", rb"\pL+", rb"(?P<x>a)|[^b]*c$"],
+        ("{1000}", "\\b", "(?i)", "\\p{L}"),
         512,
     ),
     Target(

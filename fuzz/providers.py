@@ -233,7 +233,8 @@ TARGETS: Final = (
     ),
     Target(
         "leaks", "no run of the instructions is missed", ("core.leaks",), find_leaks,
-        lambda: [b"\x00\x50my words\nand more", b"\x20\x77\n", b"\x40\x20You triage messages that customers\n"], (), 512,
+        lambda: [b"\x00\x50my words\nand more", b"\x20\x77\n", b"\x40\x20You triage messages that customers\n"], (),
+        512,
     ),
     Target(
         "shown-text", "bounded, one line, nothing to follow", ("core.shown_text",), show_text,

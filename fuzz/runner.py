@@ -52,14 +52,16 @@ def run_all(targets: Sequence[Target], *, seconds: int, jobs: int, told: Callabl
     """
     with tempfile.TemporaryDirectory(prefix="firstline-fuzz-") as name, ThreadPoolExecutor(jobs) as threads:
         results = []
-        for result in threads.map(lambda target: _run(target.name, seconds, Path(name)), targets):
+        for result in threads.map(lambda target: _run(target, seconds, Path(name)), targets):
             told(result)
             results.append(result)
         return results
 
 
-def _run(name: str, seconds: int, folder: Path) -> Result:
-    command = [sys.executable, "-m", "fuzz", "engine", name, f"--seconds={seconds}", f"--corpus={folder / name}"]
+def _run(target: Target, seconds: int, folder: Path) -> Result:
+    name, module = target.name, target.run.__module__
+    options = [f"--module={module}", f"--seconds={seconds}", f"--corpus={folder / name}"]
+    command = [sys.executable, "-m", "fuzz", "engine", name, *options]
     environment = {key: value for key, value in os.environ.items() if not key.upper().startswith("FIRSTLINE_")}
     environment["TMPDIR"] = str(folder)
     try:
@@ -117,5 +119,3 @@ def available() -> bool:
 def cores() -> int:
     """How many targets to run at once by default."""
     return max(1, (os.cpu_count() or 2) - 1)
-
-

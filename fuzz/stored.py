@@ -18,8 +18,16 @@ from firstline.adapters.backup.manifest import NAME, read_manifest
 from firstline.adapters.backup.row_lines import Column, Kind, line_of, lines_in, row_of
 from firstline.adapters.sealing import Sealer
 from firstline.adapters.spool.frames import FrameUnreadable, Spooled, frames_in, packed, unpacked
-from firstline.learning.artifact import HEADS, ArtifactInvalid, dump, load_model, quantise_columns, quantise_rows, read_card
-from firstline.learning.custom import curves_from_card, load_custom
+from firstline.learning.artifact import (
+    HEADS,
+    ArtifactInvalid,
+    dump,
+    load_model,
+    quantise_columns,
+    quantise_rows,
+    read_card,
+)
+from firstline.learning.custom import SKETCH_BITS, Advice, CustomModel, curves_from_card, dump_custom, load_custom
 from firstline.learning.hybrid_model import RECIPE, HybridModel
 from firstline.ports.journal import CounterDelta, KeyUse, Record, TicketRow
 from firstline.ports.sealing import SealBroken
@@ -148,9 +156,29 @@ def read_custom_model(data: bytes) -> None:
     """Trained categories fit the model in use, or are refused with a reason."""
     base = _tiny()
     with refusals(ValueError):
-        model, advice = load_custom(data, base, _curves())
-        assert model.weights.shape[1] == len(model.names)
-        assert all(hint.text is not None for hint in advice)
+        model, _ = load_custom(_own_header(data), base, _curves())
+        found = model.predict(*base.analyse("I want my money back"))
+        assert len(found.probabilities) <= len(model.names) + 1
+        assert all(0 <= value <= 1 for value in found.probabilities.values())
+
+
+@cache
+def own_model() -> bytes:
+    """Two categories on the tiny model."""
+    base, numbers = _tiny(), np.random.default_rng(2)
+    dimensions = base.weights.shape[0]
+    model = CustomModel(
+        version="0" * 16,
+        names=("One", "Two"),
+        weights=numbers.normal(size=(dimensions + (1 << SKETCH_BITS), 2)).astype(np.float32),
+        bias=np.zeros(2, np.float32),
+        anchors=numbers.normal(size=(3, dimensions)).astype(np.float32),
+        temperature=1.5,
+        examples=2.0,
+        idf=base.idf,
+        curves=_curves(),
+    )
+    return dump_custom(model, [Advice("few", "Give more examples.", ("One",))])
 
 
 def _own_header(data: bytes) -> bytes:
@@ -162,14 +190,14 @@ def _own_header(data: bytes) -> bytes:
 
 
 @cache
-def _tiny_model() -> bytes:
+def tiny_model() -> bytes:
     """A model of 8 bits and two labels a head, which fits itself."""
     numbers = np.random.default_rng(1)
     pieces = ["i", "want", "my", "money", "back", "##s"]
     columns = 2 * len(HEADS)
     heads = {
-        name: {"labels": ["en", "de"] if name == "language" else ["a", "b"], "temperature": 1.0, "doubtful_temperature": 2.0}
-        for name in HEADS
+        name: {"labels": labels, "temperature": 1.0, "doubtful_temperature": 2.0}
+        for name, labels in zip(HEADS, _LABELS, strict=True)
     }
     return dump(
         ngrams=quantise_columns(numbers.normal(size=(256, columns)).astype(np.float32)),
@@ -184,9 +212,20 @@ def _tiny_model() -> bytes:
     )
 
 
+_LABELS: Final = (
+    ["a", "b"],
+    ["en", "de"],
+    ["a/x", "b/y"],
+    ["low", "high"],
+    ["ignore", "priority_response"],
+    ["legal", "churn"],
+)
+"""Of the heads, in their order."""
+
+
 @cache
 def _tiny() -> HybridModel:
-    return load_model(_tiny_model())
+    return load_model(tiny_model())
 
 
 @cache
@@ -197,7 +236,7 @@ def _curves() -> Any:
 _CARD: Final[dict[str, Any]] = {"recipe": RECIPE, "bits": 8, "heads": {}}
 
 
-def _archive_of(members: dict[str, bytes], *, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+def archive_of(members: dict[str, bytes], *, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", compression) as archive:
         for name, body in members.items():
@@ -207,7 +246,7 @@ def _archive_of(members: dict[str, bytes], *, compression: int = zipfile.ZIP_DEF
     return whole + SEAL + hashlib.sha256(whole).hexdigest().encode()
 
 
-def _manifest(lines: bytes, **other: Any) -> bytes:
+def manifest_of(lines: bytes, **other: Any) -> bytes:
     said = {
         "format": "firstline backup", "version": 1, "firstline": "1", "schema_revision": "0009", "database": "sqlite",
         "began_at": "2026-11-22", "jobs": None, "spool": None, "secret_key": False,
@@ -227,17 +266,21 @@ _LINES: Final = b'[1,1.5,"a","AAE="]\n[null,"nan",null,null]\n[-9223372036854775
 def _archive_seeds() -> Iterator[bytes]:
     tables = {"tables/accounts.jsonl": _LINES}
     for compression in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        yield _archive_of({**tables, NAME: _manifest(_LINES)}, compression=compression)
+        yield archive_of({**tables, NAME: manifest_of(_LINES)}, compression=compression)
     position = b'{"segment": 1, "offset": 0, "until": 0, "mark": null}'
     spool = {"files": 1, "bytes": len(position), "records": 0, "sha256": "0" * 64}
-    yield _archive_of({**tables, "spool/position.json": position, NAME: _manifest(_LINES, spool=spool)})
-    yield _archive_of({**tables, "secret.key": b"k", NAME: _manifest(_LINES, secret_key=True)})
-    yield _archive_of({**tables, "jobs/../../x": b"k", NAME: _manifest(_LINES)})
+    yield archive_of({**tables, "spool/position.json": position, NAME: manifest_of(_LINES, spool=spool)})
+    yield archive_of({**tables, "secret.key": b"k", NAME: manifest_of(_LINES, secret_key=True)})
+    yield archive_of({**tables, "jobs/../../x": b"k", NAME: manifest_of(_LINES)})
 
 
 def _frame_seeds() -> Iterator[bytes]:
     ticket = TicketRow("0" * 32, "1" * 32, 1, "decision", None, "en", "hello", None, None)
-    record = Record(tickets=(ticket,), counters=(CounterDelta("1" * 32, "decision", "day", 0, 1, 1),), key_use=KeyUse("2" * 32, 1, 1))
+    record = Record(
+        tickets=(ticket,),
+        counters=(CounterDelta("1" * 32, "decision", "day", 0, 1, 1),),
+        key_use=KeyUse("2" * 32, 1, 1),
+    )
     plain = packed(Spooled(record, "mark"), at_us=5, sealing=None)
     yield b"\x00" + plain + packed(Spooled(record), at_us=6, sealing=_SEALER) + plain[:30]
     yield b"\x01" + plain[_HEAD_BYTES:]
@@ -250,11 +293,22 @@ def _frame_seeds() -> Iterator[bytes]:
 
 def _card_seeds() -> Iterator[bytes]:
     yield json.dumps({"__metadata__": {"card": json.dumps(_CARD)}}).encode()
-    model = _tiny_model()
+    model = tiny_model()
     yield model[8 : 8 + int.from_bytes(model[:8], "little")]
 
 
-_WORDS: Final = ('"columns":', '"kind":', '"rows":', '"bytes":', '"sha256":', "PK\x03\x04", "PK\x01\x02", "PK\x05\x06", "null", '"mark":')
+_WORDS: Final = (
+    '"columns":',
+    '"kind":',
+    '"rows":',
+    '"bytes":',
+    '"sha256":',
+    "PK\x03\x04",
+    "PK\x01\x02",
+    "PK\x05\x06",
+    "null",
+    '"mark":',
+)
 
 TARGETS: Final = (
     Target(
@@ -263,7 +317,7 @@ TARGETS: Final = (
     ),
     Target(
         "archive-manifest", "a manifest, or a sentence", ("adapters.backup.manifest",), read_archive_manifest,
-        lambda: [_manifest(_LINES)], _WORDS,
+        lambda: [manifest_of(_LINES)], _WORDS,
     ),
     Target(
         "archive-rows", "rows of their kinds that come back", ("adapters.backup.row_lines",), read_lines,
@@ -279,15 +333,16 @@ TARGETS: Final = (
     ),
     Target(
         "model", "a model that judges, or `ArtifactInvalid`", ("learning.artifact", "learning.vocabulary"), read_model,
-        lambda: [_tiny_model()], ("F16", "I8", "U8", "F64", '"dtype":', '"shape":[', '"data_offsets":['), 16_384,
+        lambda: [tiny_model()], ("F16", "I8", "U8", "F64", '"dtype":', '"shape":[', '"data_offsets":['), 16_384,
     ),
     Target(
-        "model-card", "a card and its curves, or a refusal", ("learning.artifact", "learning.custom"), read_model_card,
+        "model-card", "a card and its curves, or a refusal",
+        ("learning.artifact", "learning.custom", "adapters.local_model"), read_model_card,
         _card_seeds, ('"card":', '"__metadata__":', "null", "[]"), 8_192,
     ),
     Target(
         "own-model", "trained categories that fit, or a refusal", ("learning.custom",), read_custom_model,
-        lambda: [_tiny_model(), *_card_seeds()], ('"names":', '"anchors":', '"advice":', '"card":'), 16_384,
+        lambda: [own_model(), tiny_model()], ('"names":', '"anchors":', '"advice":', '"card":', "F32"), 65_536,
     ),
 )  # fmt: skip
 """Of this module."""
