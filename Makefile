@@ -4,6 +4,7 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 PORT ?= 8000
+SECONDS ?= 60
 DATA ?= training/data
 URL ?= http://127.0.0.1:8000
 
@@ -20,6 +21,10 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml tools/setup.sh
 
 $(VENV)/.train: requirements-train.lock pyproject.toml tools/setup.sh
 	@PYTHON="$(PYTHON)" tools/setup.sh $(VENV)-train requirements-train.lock torch==2.13.0
+	@mkdir -p $(VENV) && touch $@
+
+$(VENV)/.fuzz: requirements-fuzz.lock pyproject.toml tools/setup.sh
+	@PYTHON="$(PYTHON)" tools/setup.sh $(VENV)-fuzz requirements-fuzz.lock
 	@mkdir -p $(VENV) && touch $@
 
 serve: $(VENV)/.serve ## set up and serve on http://127.0.0.1:8000
@@ -66,6 +71,9 @@ load: $(VENV)/.dev ## a realistic mix of requests for two minutes, and a report 
 soak: $(VENV)/.dev ## the same for half an hour; memory, latency and descriptors must stay flat
 	@$(BIN)/python -m load --soak --minutes 30 --rate 30 $(ARGS)
 
+fuzz: $(VENV)/.fuzz ## fuzz every reader of foreign bytes, SECONDS=60 each (TARGET=name: that one alone)
+	@$(VENV)-fuzz/bin/python -m fuzz run $(TARGET) --seconds $(SECONDS)
+
 smoke: $(VENV)/.serve ## make the published calls against URL and print what differs
 	@$(BIN)/python tools/smoke.py $(URL)
 
@@ -93,10 +101,10 @@ dashboards: $(VENV)/.dev ## write Grafana's dashboards; DOCS_URL=URL for links t
 image: ## build the container image with buildah and say how large it is (needs root; EXTRAS=parquet,telemetry)
 	@tools/image.sh
 
-nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests, benchmarks, chaos
-	@$(BIN)/python -m pytest -q -m "slow" && $(MAKE) bench bench-providers chaos
+nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests, benchmarks, chaos, fuzzing
+	@$(BIN)/python -m pytest -q -m "slow" && $(MAKE) bench bench-providers chaos fuzz
 
 lock: ## write the lock files anew (needs uv)
 	@tools/lock.sh
 
-.PHONY: help serve test test-all coverage lint audit sbom types fmt bench bench-providers chaos load soak smoke train minilm compare frontier eval docs dashboards image nightly lock
+.PHONY: help serve test test-all coverage lint audit sbom types fmt bench bench-providers chaos load soak fuzz smoke train minilm compare frontier eval docs dashboards image nightly lock

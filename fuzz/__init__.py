@@ -2,5 +2,5 @@
 
 A target is a plain function of bytes. `python -m fuzz` lets atheris choose the bytes by what they reach in the code;
 tests/unit/test_fuzz_targets.py runs the same functions over their seeds and some hundred changes of them, without it.
-See docs/guides/fuzzing.md.
+See CONTRIBUTING.md.
 """
