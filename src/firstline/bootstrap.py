@@ -34,7 +34,7 @@ from firstline.background import (
 )
 from firstline.bootstrap_asking import ask_policy_of, build_asking
 from firstline.bootstrap_history import Kept, SecretMissing, build_kept
-from firstline.bootstrap_jobs import build_jobs, build_worker, processes_of
+from firstline.bootstrap_jobs import build_jobs, build_worker, child_environment, processes_of
 from firstline.bootstrap_redis import open_shared
 from firstline.bootstrap_spool import SpooledTexts, SpoolingJournal, open_spool, watch_spool
 from firstline.bootstrap_stores import CannotStart, open_server_store
@@ -273,7 +273,7 @@ def build(settings: Settings, *, serves: bool = True) -> App:
             journal=tracing.journal(spool or store.journal),
             storage=store.storage,
             access=access,
-            trainer=ProcessTrainer(engine.classifier, model_file=settings.model_file),
+            trainer=ProcessTrainer(engine.classifier, model_file=settings.model_file, environment=child_environment()),
             kept=kept,
             jobs=build_jobs(settings, store, clock=clock, identities=identities),
             clock=clock,

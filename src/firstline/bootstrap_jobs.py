@@ -47,7 +47,7 @@ def build_worker(app: "App", *, journal: Journal, texts: Texts, processes: int) 
     return JobWorker(
         queue=app.jobs.queue,
         files=app.jobs.files,
-        deciders=ProcessDeciders(processes, load=_load(settings), environment=_environment()),
+        deciders=ProcessDeciders(processes, load=_load(settings), environment=child_environment()),
         journal=app.tracing.journal(journal),
         storage=app.storage,
         in_force=app.categories.in_force,
@@ -80,7 +80,7 @@ def _load(settings: Settings) -> Mapping[str, Any]:
     return found
 
 
-def _environment() -> Mapping[str, str]:
+def child_environment() -> Mapping[str, str]:
     """This process's environment without any setting, so that no secret goes where it is not needed."""
     known = {name for names in variable_names().values() for name in names}
     known |= {name + SUFFIX for names in secret_names().values() for name in names}

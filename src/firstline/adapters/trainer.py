@@ -1,9 +1,8 @@
 """Trains categories in a process of its own; in this process for tests and for whoever has no event loop to spare."""
 
 import asyncio
-import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,14 +65,17 @@ class ProcessTrainer:
         model: LocalModel,
         *,
         model_file: Path | None,
+        environment: Mapping[str, str],
         deadline_s: float = DEADLINE_S,
         command: Sequence[str] = _COMMAND,
     ) -> None:
         """Args:
         model_file: that `model` was loaded from; None for the shipped one.
+        environment: of the processes.
         """
         self._model = model
         self._model_file = str(model_file) if model_file else None
+        self._environment = {**environment, **_ONE_THREAD}
         self._deadline_s = deadline_s
         self._command = tuple(command)
         self._turns: dict[str, _Turn] = {}
@@ -111,7 +113,7 @@ class ProcessTrainer:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
-                env={**os.environ, **_ONE_THREAD},
+                env=self._environment,
             )
         except OSError as error:
             raise TrainingFailed(f"training could not be started: {error.strerror}") from None

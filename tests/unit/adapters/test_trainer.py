@@ -1,6 +1,7 @@
 """Training in a process of its own: it works, it is bounded, and what fails is one training."""
 
 import asyncio
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ def script(text: str) -> tuple[str, ...]:
 
 
 def test_a_process_trains_what_this_process_would(model: LocalModel) -> None:
-    trainer = ProcessTrainer(model, model_file=None)
+    trainer = ProcessTrainer(model, model_file=None, environment=os.environ)
     apart, _ = trainer.load(asyncio.run(trainer.train(ACCOUNT, CATEGORIES)))
     here, advice = DirectTrainer(model).load(asyncio.run(DirectTrainer(model).train(ACCOUNT, CATEGORIES)))
     assert apart.version == here.version == CATEGORIES.version
@@ -46,7 +47,7 @@ def test_a_process_trains_what_this_process_would(model: LocalModel) -> None:
     ],
 )
 def test_a_process_that_fails_or_hangs_is_a_training_that_failed(model: LocalModel, text: str, said: str) -> None:
-    trainer = ProcessTrainer(model, model_file=None, deadline_s=0.5, command=script(text))
+    trainer = ProcessTrainer(model, model_file=None, environment=os.environ, deadline_s=0.5, command=script(text))
     with pytest.raises(TrainingFailed) as caught:
         asyncio.run(trainer.train(ACCOUNT, CATEGORIES))
     assert str(caught.value) == said
@@ -55,11 +56,11 @@ def test_a_process_that_fails_or_hangs_is_a_training_that_failed(model: LocalMod
 def test_a_model_file_that_was_replaced_meanwhile_is_not_trained_on(model: LocalModel) -> None:
     other = replace(model, hybrid=replace(model.hybrid, name="hybrid.v1+other"))
     with pytest.raises(TrainingFailed, match="model file has changed"):
-        asyncio.run(ProcessTrainer(other, model_file=None).train(ACCOUNT, CATEGORIES))
+        asyncio.run(ProcessTrainer(other, model_file=None, environment=os.environ).train(ACCOUNT, CATEGORIES))
 
 
 def test_a_program_that_is_not_there_is_a_training_that_failed(model: LocalModel) -> None:
-    trainer = ProcessTrainer(model, model_file=None, command=("/nonexistent/python",))
+    trainer = ProcessTrainer(model, model_file=None, environment=os.environ, command=("/nonexistent/python",))
     with pytest.raises(TrainingFailed, match="could not be started"):
         asyncio.run(trainer.train(ACCOUNT, CATEGORIES))
 
@@ -77,7 +78,9 @@ sys.stdin.read()
 @pytest.mark.parametrize(("accounts", "most"), [(1, 1), (5, 2)])
 def test_trainings_wait_for_each_other(model: LocalModel, tmp_path: Path, accounts: int, most: int) -> None:
     async def scenario() -> list[bytes]:
-        trainer = ProcessTrainer(model, model_file=None, command=(*script(_COUNT), str(tmp_path)))
+        trainer = ProcessTrainer(
+            model, model_file=None, environment=os.environ, command=(*script(_COUNT), str(tmp_path))
+        )
         return await asyncio.gather(*(trainer.train(str(number % accounts), CATEGORIES) for number in range(5)))
 
     assert max(int(found) for found in asyncio.run(scenario())) <= most
@@ -85,7 +88,9 @@ def test_trainings_wait_for_each_other(model: LocalModel, tmp_path: Path, accoun
 
 def test_an_account_cannot_queue_trainings_without_end(model: LocalModel) -> None:
     async def scenario() -> list[object]:
-        trainer = ProcessTrainer(model, model_file=None, command=script("import sys; sys.stdin.read()"))
+        trainer = ProcessTrainer(
+            model, model_file=None, environment=os.environ, command=script("import sys; sys.stdin.read()")
+        )
         found = [trainer.train(ACCOUNT, CATEGORIES) for _ in range(MAX_WAITING + 4)]
         return [*await asyncio.gather(*found, return_exceptions=True), await trainer.train(ACCOUNT, CATEGORIES)]
 
@@ -96,4 +101,4 @@ def test_an_account_cannot_queue_trainings_without_end(model: LocalModel) -> Non
 
 def test_damaged_bytes_are_refused(model: LocalModel) -> None:
     with pytest.raises(ValueError, match="cannot be read"):
-        ProcessTrainer(model, model_file=None).load(b"nonsense")
+        ProcessTrainer(model, model_file=None, environment=os.environ).load(b"nonsense")
