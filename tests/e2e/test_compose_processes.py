@@ -125,6 +125,30 @@ def test_migration_server_and_worker_do_their_work_together(clone: Clone, empty_
         assert server.stop() == 0
 
 
+def test_a_backup_that_a_container_made_is_restored_by_one(clone: Clone, empty_database: str) -> None:
+    clone.put("database_url", empty_database)
+    place = "/data/backups/"
+    page = (DEPLOY.parent / "docs" / "guides" / "compose.md").read_text()
+    assert f"firstline backup {place}\n" in page
+    assert f"--no-deps app restore {place}restore.zip --force\n" in page
+
+    def app(*words: str) -> "subprocess.CompletedProcess[str]":
+        done = command_line(*words, cwd=clone.folder, **clone.variables("app"))
+        assert done.returncode == 0, done.stderr
+        return done
+
+    app(*clone.services["migrate"]["command"])
+    app("keys", "create", "--email", "before@example.com")
+    backups = clone.folder / place.removeprefix("/")
+    made = Path(app("backup", f"{backups}/").stdout.strip())
+    app("keys", "create", "--email", "after@example.com")
+    made.rename(backups / "restore.zip")
+    app("restore", str(backups / "restore.zip"), "--force")
+    listed = app("keys", "list").stdout
+    assert "before@example.com" in listed
+    assert "after@example.com" not in listed
+
+
 def test_the_database_is_made_for_a_user_without_further_rights(clone: Clone, own_postgres: OwnPostgres) -> None:
     script = clone.folder / "deploy" / "compose" / "make-database.sh"
     script.write_text(script.read_text().replace("/run/secrets", str(clone.secrets)))
