@@ -1,13 +1,16 @@
 """What fuzzing has found, each as a case of its own."""
 
+import asyncio
 import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from fuzz import stored
+from starlette.requests import Request
 
 from firstline.adapters.backup.archive_reader import Archive
 from firstline.adapters.backup.failures import ArchiveDamaged
@@ -16,8 +19,21 @@ from firstline.adapters.spool.frames import FrameUnreadable, unpacked
 from firstline.delivery.cli.formats import Format
 from firstline.delivery.cli.rows import Lines, read_rows
 from firstline.delivery.cli.terminal import Mistake
+from firstline.delivery.http.bodies import read_body
+from firstline.delivery.http.replies import ErrorReply
 from firstline.learning.artifact import ArtifactInvalid, load_model
 from firstline.learning.custom import DEFAULT_CURVES, load_custom
+
+
+@pytest.mark.parametrize("digits", ["9" * 5_000, "0" * 5_000 + "9" * 20])
+def test_a_content_length_of_thousands_of_digits_is_too_large(digits: str) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"{}"}
+
+    request = Request({"type": "http", "headers": [(b"content-length", digits.encode())]}, receive)
+    with pytest.raises(ErrorReply) as found:
+        asyncio.run(read_body(request))
+    assert found.value.error.status == 413
 
 
 class InPieces:

@@ -21,6 +21,9 @@ PROGRESS_BYTES: Final = 1_024
 
 _MOST: Final = 2**64 - 1
 _LEAST: Final = -(2**63)
+_LONGEST_LENGTH: Final = 18
+"""Digits of a Content-Length that are read; Python refuses to read thousands of them."""
+
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
@@ -43,8 +46,7 @@ async def read_body(request: Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
     Raises: ErrorReply for a body that is too large (413) or makes no progress for `PROGRESS_S` seconds (408);
         ClientDisconnect when the client goes away before its end.
     """
-    declared = request.headers.get("content-length")
-    if declared is not None and declared.isascii() and declared.isdigit() and int(declared) > limit:
+    if declares_more(request, than=limit):
         raise _too_large(limit)
     receive = request.receive
     loop = asyncio.get_running_loop()
@@ -77,6 +79,15 @@ async def read_body(request: Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
             BODY_TIMEOUT,
             f"The body made no progress of {PROGRESS_BYTES} bytes within {PROGRESS_S:g} seconds.",
         ) from None
+
+
+def declares_more(request: Request, *, than: int) -> bool:
+    """Whether a request's Content-Length is beyond a number of bytes; one that is no number declares nothing."""
+    declared = request.headers.get("content-length", "")
+    if not (declared.isascii() and declared.isdigit()):
+        return False
+    digits = declared.lstrip("0")
+    return len(digits) > _LONGEST_LENGTH or int(digits or "0") > than
 
 
 def _too_large(limit: int) -> ErrorReply:

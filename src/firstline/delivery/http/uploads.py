@@ -95,8 +95,7 @@ class Uploads:
         Raises: ErrorReply for a body that is too large (413) or too slow (408), UploadInvalid, TooManyRows, OSError,
             ClientDisconnect.
         """
-        declared = request.headers.get("content-length", "")
-        if declared.isascii() and declared.isdigit() and int(declared) > MAX_UPLOAD_BYTES:
+        if bodies.declares_more(request, than=MAX_UPLOAD_BYTES):
             raise _too_large()
         blocks = _Blocks()
         reader = asyncio.get_running_loop().run_in_executor(self._threads, _read_into, blocks, reading, intake, whole)
