@@ -36,7 +36,7 @@ from firstline.bootstrap_asking import ask_policy_of, build_asking
 from firstline.bootstrap_history import Kept, SecretMissing, build_kept
 from firstline.bootstrap_jobs import build_jobs, build_worker, child_environment, processes_of
 from firstline.bootstrap_redis import open_shared
-from firstline.bootstrap_spool import SpooledTexts, SpoolingJournal, open_spool, watch_spool
+from firstline.bootstrap_spool import SpooledTexts, SpoolingJournal, have_at_hand, open_spool, stale_s_of, watch_spool
 from firstline.bootstrap_stores import CannotStart, open_server_store
 from firstline.bootstrap_tracing import Tracing, build_tracing
 from firstline.bootstrap_webhooks import Hooks, build_webhooks
@@ -183,7 +183,7 @@ def build(settings: Settings, *, serves: bool = True) -> App:
         raise
     clock, identities = SystemClock(), SystemIdentities()
     try:
-        kept = build_kept(settings, store, clock=clock)
+        kept = build_kept(settings, store, clock=clock, stale_s=stale_s_of(settings))
     except (SecretMissing, StorageUnavailable) as error:
         store.abandon()
         raise CannotStart(str(error)) from None
@@ -236,6 +236,9 @@ def build(settings: Settings, *, serves: bool = True) -> App:
         for task in background:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await access.close()
+        if at_hand is not None:
+            await at_hand.close()
         await app.eraser.close()
         await app.hooks.close()
         await app.triage.wait_for_late(at_most_s=LATE_AT_STOP_S)
@@ -305,6 +308,10 @@ def build(settings: Settings, *, serves: bool = True) -> App:
             on_stored=app.hooks.dispatcher.wake,
             on_fault=lambda error: log.error("fault", route="spool", **fault_fields(error)),
         )
+    at_hand = None
+    if spool is not None:
+        at_hand = have_at_hand(app, kept.texts)
+        access.on_read = at_hand.fetch
     app.eraser.erasables += [app.jobs, WebhookBodies(store.write)]
     processes = processes_of(settings)
     worker = None
@@ -354,6 +361,7 @@ def assemble(
         model=engine.classifier.name,
         policy=engine.policy,
         asking=ask_policy_of(settings),
+        stale_s=stale_s_of(settings),
         on_fault=on_fault("train"),
     )
     watcher = metrics.providers
@@ -409,7 +417,7 @@ def assemble(
         catalogues=load_catalogues(free_hourly=settings.rate_limit_hourly, free_daily=settings.rate_limit_daily),
         access=access,
         accounts=accounts,
-        keys=Keys(accounts, access.forget),
+        keys=Keys(accounts, access.refuse),
         idempotency=Idempotency(storage, journal, SealedAnswers(), clock),
         categories=Categories(accounts, trainer, in_force, engine.classifier.name),
         asking=asking,

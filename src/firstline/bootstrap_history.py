@@ -38,9 +38,11 @@ class SecretMissing(Exception):
     """Texts are sealed under a secret that the settings do not hold; the message is for people."""
 
 
-def build_kept(settings: Settings, store: ServerStore, *, clock: Clock) -> Kept:
+def build_kept(settings: Settings, store: ServerStore, *, clock: Clock, stale_s: int) -> Kept:
     """The history on a database.
 
+    Args:
+        stale_s: how long after a change seals may be used while the database is away.
     Raises: SecretMissing; StorageUnavailable.
     """
     read, write = read_in_threads(store.database), store.write
@@ -57,6 +59,7 @@ def build_kept(settings: Settings, store: ServerStore, *, clock: Clock) -> Kept:
         open_keys=lambda keys: Sealer(keys, purpose=_PURPOSE),
         new_key=lambda: os.urandom(32),
         clock=clock,
+        stale_s=stale_s,
     )
     newest = Sealer(secrets[:1], purpose=_PURPOSE) if secrets else None
     judging = write_directly(store.database, isolation="READ COMMITTED") if store.shared else write

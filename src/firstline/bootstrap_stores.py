@@ -126,7 +126,7 @@ def open_accounts(settings: Settings) -> tuple[Accounts, Keys]:
     database = open_database(settings)
     storage = SqlStorage(database, write_directly(database))
     accounts = Accounts(storage, SystemClock(), SystemIdentities())
-    return accounts, Keys(accounts, lambda: None)
+    return accounts, Keys(accounts, lambda _: None)
 
 
 def hold_folder(data_dir: Path) -> IO[bytes]:

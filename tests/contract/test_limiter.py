@@ -18,6 +18,7 @@ from redis_server import RedisServer
 
 S = 1_000_000
 NOON_US = 1_795_003_200_000_000
+HOUR_US = 3_600 * S
 PLAN = Plan(Contract.CLASSIFIER, "test", 0, {Window.HOUR: 5, Window.DAY: 8}, burst_per_minute=20, batch_size=1)
 
 Ledger = Callable[[str, Contract, int], Awaitable[Mapping[Window, int]]]
@@ -280,5 +281,27 @@ def test_nor_does_any_course_over_several_replicas(
             opened(redis_of_module, read, empty=False) as third,
         ):
             await run_course([first, second, third], course, counted)
+
+    asyncio.run(work())
+
+
+def test_usage_that_was_only_looked_at_lasts_while_the_ledger_is_away_and_windows_turn(limiter: Open) -> None:
+    away = False
+
+    async def read(_account: str, _catalogue: Contract, _now_us: int) -> Mapping[Window, int]:
+        if away:
+            raise StorageUnavailable("away")
+        return {Window.HOUR: 3, Window.DAY: 4}
+
+    async def work() -> None:
+        nonlocal away
+        async with limiter(read=read) as of:
+            await of.uses("a", PLAN, now_us=NOON_US)
+            away = True
+            assert await grants(of, 9) == 2
+            assert await grants(of, 9, now_us=NOON_US + HOUR_US) == 2  # the day has eight
+            assert await grants(of, 9, now_us=NOON_US + 24 * HOUR_US) == 5
+            with pytest.raises(UsageUnknown):
+                await of.charge("b", PLAN, now_us=NOON_US)
 
     asyncio.run(work())

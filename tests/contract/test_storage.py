@@ -46,6 +46,9 @@ def test_a_key_is_found_by_its_hash_with_its_account(with_store: Run) -> None:
     async def work(store: Store) -> None:
         assert await store.storage.find_key(f"hash-{KEY}") == (key(), account())
         assert await store.storage.find_key("nothing") is None
+        found = await store.storage.find_keys(["nothing", f"hash-{KEY}"])
+        assert dict(found) == {f"hash-{KEY}": (key(), account())}
+        assert not await store.storage.find_keys([])
 
     with_store(work)
 

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,8 +12,9 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from served import Load, Served, command_line, exchange, serve, until
+from served import Load, Served, command_line, environment, exchange, serve, until
 
+from redis_server import RedisServer
 from services import OwnPostgres, look
 
 pytestmark = pytest.mark.service
@@ -25,9 +28,9 @@ def spooling(folder: Path, url: str, **variables: str) -> Any:
     return serve(folder / "data", **given)
 
 
-def made(own_postgres: OwnPostgres, folder: Path) -> str:
-    """A key of a fresh database."""
-    flags = ("--email", "load@example.com", "--plan", "enterprise", "--catalogue", "classifier", "--json")
+def made(own_postgres: OwnPostgres, folder: Path, *, email: str = "load@example.com") -> str:
+    """A key of an account of its own."""
+    flags = ("--email", email, "--plan", "enterprise", "--catalogue", "classifier", "--json")
     done = command_line("keys", "create", *flags, cwd=folder, **{URL: own_postgres.url})
     assert done.returncode == 0, done.stderr
     return str(json.loads(done.stdout)["key"])
@@ -179,6 +182,72 @@ def test_who_is_not_known_is_refused_and_a_full_spool_refuses_everybody(
             assert asked("VPN is not working again") == 200
         assert server.stop() == 0
     assert len(stored_in(own_postgres.url)[0]) >= accepted + 2
+
+
+@contextmanager
+def working(folder: Path, **variables: str) -> Iterator[None]:
+    """A worker beside a server."""
+    command = [sys.executable, "-m", "firstline.delivery.cli", "worker", "--data-dir", str(folder / "data")]
+    given = environment(**variables)
+    with subprocess.Popen([*command, "--processes", "1"], cwd=folder, env=given) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def done_by_a_worker(server: Served, key: str) -> bool:
+    """Have a job of one row done, by the key alone that no message was ever sent with."""
+    posted = server.request("POST", "/v1/jobs?format=ndjson", raw=b'{"text": "VPN is down"}\n', key=key)
+    assert posted.status == 202, posted.body
+    return until(
+        lambda: server.request("GET", f"/v1/jobs/{posted.data['id']}", key=key).data["state"] == "finished", within_s=45
+    )
+
+
+@pytest.mark.parametrize("counts_in", ["redis", "memory"])
+def test_a_key_that_only_had_a_job_done_is_answered_while_the_database_is_away(
+    own_postgres: OwnPostgres, tmp_path: Path, counts_in: str
+) -> None:
+    key = made(own_postgres, tmp_path)
+    with RedisServer(tmp_path) as redis:
+        names = {"SECRET_KEY": "x" * 40}
+        if counts_in == "redis":
+            names["FIRSTLINE_REDIS_URL"] = redis.url
+        with (
+            spooling(tmp_path, own_postgres.url, FIRSTLINE_JOB_PROCESSES="0", **names) as server,
+            working(tmp_path, **{URL: own_postgres.url, **names}),
+        ):
+            assert done_by_a_worker(server, key)
+            own_postgres.stop()
+            ticket = {"ticket": "VPN not working"}
+            statuses = [server.request("POST", "/api/v1/classify", ticket, key=key).status for _ in range(3)]
+            assert statuses == [200, 200, 200]
+            own_postgres.start()
+            assert until(lambda: metric(server, "firstline_spool_records") == 0, within_s=15)
+    assert len(stored_in(own_postgres.url)[0]) == 4
+
+
+def test_changes_of_others_just_before_an_outage_cost_nobody_but_whom_they_are_about(
+    own_postgres: OwnPostgres, tmp_path: Path
+) -> None:
+    key, revoked = made(own_postgres, tmp_path), made(own_postgres, tmp_path, email="revoked@example.com")
+    with spooling(tmp_path, own_postgres.url, SECRET_KEY="x" * 40) as server:
+
+        def asked(with_key: str) -> int:
+            return server.request("POST", "/api/v1/classify", {"ticket": "VPN not working"}, key=with_key).status
+
+        assert (asked(key), asked(revoked)) == (200, 200)
+        fresh = made(own_postgres, tmp_path, email="fresh@example.com")
+        listed = command_line("keys", "list", "--json", cwd=tmp_path, **{URL: own_postgres.url})
+        ids = {one["email"]: one["id"] for one in json.loads(listed.stdout)["keys"]}
+        done = command_line("keys", "revoke", ids["revoked@example.com"], cwd=tmp_path, **{URL: own_postgres.url})
+        assert done.returncode == 0, done.stderr
+        assert until(lambda: asked(revoked) == 401, within_s=5)  # so the change was seen
+        own_postgres.stop()
+        assert [asked(key) for _ in range(3)] == [200, 200, 200]
+        assert asked(revoked) == 401
+        assert asked(fresh) == 503
 
 
 @contextmanager

@@ -119,6 +119,10 @@ class MemoryStore:
                 return key, self._accounts[key.account_id]
         return None
 
+    async def find_keys(self, key_hashes: Sequence[str]) -> Mapping[str, tuple[ApiKey, Account]]:
+        found = {key_hash: await self.find_key(key_hash) for key_hash in key_hashes}
+        return {key_hash: both for key_hash, both in found.items() if both is not None}
+
     async def find_account(self, email: str) -> Account | None:
         folded = email.strip().casefold()
         return next((account for account in self._accounts.values() if account.email.casefold() == folded), None)

@@ -156,6 +156,10 @@ class Storage(Protocol):
         """A key, revoked ones included, with its account."""
         ...
 
+    async def find_keys(self, key_hashes: Sequence[str]) -> Mapping[str, tuple[ApiKey, Account]]:
+        """The same for some hundred keys at once, by hash; those that do not exist are absent."""
+        ...
+
     async def find_account(self, email: str) -> Account | None:
         """An account by e-mail address, without regard to case."""
         ...

@@ -1,7 +1,8 @@
 """What each account's messages are decided under: its categories, its thresholds, the policy that they make, and when
 and how they go to providers.
 
-Read once, kept within bounds, and read again after any change, in this process or another one. Categories that were
+Read once, kept within bounds, and read again after any change, in this process or another one; where that cannot be
+done, what was in force before the change goes on for a bounded time. Categories that were
 trained on another model are trained again in the background; until then the default ones answer.
 """
 
@@ -23,6 +24,7 @@ from firstline.learning.custom import Advice, CustomModel
 from firstline.ports.storage import DEFAULT_VERSION, AskPolicyRow, CategoriesRow, StorageUnavailable, VersionChanged
 from firstline.ports.trainer import Trainer, TrainingFailed
 from firstline.usecases.accounts import Accounts
+from firstline.usecases.last_known import LastKnown
 from firstline.usecases.thresholds import thresholds_from_body
 
 MAX_ACCOUNTS: Final = 50_000
@@ -90,12 +92,14 @@ class AccountsInForce:
         model: str,
         policy: Policy,
         asking: AskPolicy = _DEFAULT_ASKING,
+        stale_s: int = 0,
         on_fault: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         """Args:
         model: name of the model in use.
         policy: of an account that sets nothing of its own.
         asking: likewise; its timeout bounds those of accounts.
+        stale_s: how long after a change what was in force may be used while it cannot be read.
         on_fault: told of what fails in the background.
         """
         self._accounts = accounts
@@ -104,7 +108,8 @@ class AccountsInForce:
         self._model = model
         self._shared = InForce(policy, policy.content_hash, model_name=model, asking=asking)
         self._on_fault = on_fault
-        self._cache: OrderedDict[str, InForce] = OrderedDict()
+        self._last_known = LastKnown(accounts.clock, stale_s=stale_s)
+        self._cache: OrderedDict[str, tuple[int, InForce]] = OrderedDict()
         self._size = 0
         self._changes = 0
         self._kept: OrderedDict[str, str] = OrderedDict()
@@ -119,9 +124,10 @@ class AccountsInForce:
     def cached(self, account_id: str) -> InForce | None:
         """What is in force, if it is at hand."""
         found = self._cache.get(account_id)
-        if found is not None:
-            self._cache.move_to_end(account_id)
-        return found
+        if found is None or found[0] != self._last_known.number:
+            return None
+        self._cache.move_to_end(account_id)
+        return found[1]
 
     async def of(self, account_id: str, *, actor: str = "system") -> InForce:
         """What is in force for an account; a policy that was not in force before is kept as a version.
@@ -131,6 +137,11 @@ class AccountsInForce:
         found = self.cached(account_id)
         if found is not None:
             return found
+        before = self._cache.get(account_id)
+        known = before[1] if before is not None and self._last_known.may_use(before[0]) else None
+        return await self._last_known.read_or(known, lambda: self._read(account_id, actor))
+
+    async def _read(self, account_id: str, actor: str) -> InForce:
         loading = self._loading.get(account_id)
         if loading is None:  # however many wait, it is read once
             loading = self._loading[account_id] = asyncio.create_task(self._load(account_id, actor))
@@ -146,18 +157,17 @@ class AccountsInForce:
         return await self.of(account_id, actor=actor)
 
     def forget(self) -> None:
-        """Drop what is cached: something has changed, here or in another process."""
+        """Something has changed, here or in another process: what is cached is read again before it is used."""
         self._changes += 1
+        self._last_known.note_change()
         self._loading.clear()
-        self._cache.clear()
-        self._size = 0
 
     def forget_account(self, account_id: str) -> None:
         """Drop what is cached of one account."""
         self._changes += 1
         self._loading.pop(account_id, None)
         dropped = self._cache.pop(account_id, None)
-        self._size -= dropped.size if dropped else 0
+        self._size -= dropped[1].size if dropped else 0
 
     async def close(self) -> None:
         """End what runs in the background."""
@@ -222,11 +232,11 @@ class AccountsInForce:
 
     def _remember(self, account_id: str, found: InForce) -> None:
         replaced = self._cache.pop(account_id, None)
-        self._cache[account_id] = found
-        self._size += found.size - (replaced.size if replaced else 0)
+        self._cache[account_id] = (self._last_known.number, found)
+        self._size += found.size - (replaced[1].size if replaced else 0)
         while len(self._cache) > MAX_ACCOUNTS or (self._size > MAX_BYTES and len(self._cache) > 1):
             _, dropped = self._cache.popitem(last=False)
-            self._size -= dropped.size
+            self._size -= dropped[1].size
 
     def _train_again(self, row: CategoriesRow) -> None:
         if row.account_id in self._training:
@@ -241,7 +251,8 @@ class AccountsInForce:
         except (TrainingFailed, StorageUnavailable) as error:
             self._on_fault(error)
             await asyncio.sleep(RETRY_S)
-        finally:
+            self.forget()  # so that it is tried again, and yet goes on as it is while the store is away
+        else:
             self.forget_account(row.account_id)
 
 

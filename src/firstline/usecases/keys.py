@@ -11,10 +11,14 @@ from firstline.usecases.accounts import Accounts, KeepKey, NewKey
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Manages keys; `forget` drops cached callers after a change."""
+    """Manages keys.
+
+    Attributes:
+        on_revoked: told of the hash of a key that was revoked here.
+    """
 
     accounts: Accounts
-    forget: Callable[[], None]
+    on_revoked: Callable[[str], None]
 
     async def list(self, caller: Caller) -> Sequence[ApiKey]:
         """The keys of the caller's account, oldest first."""
@@ -42,5 +46,5 @@ class Keys:
         key = await self.accounts.storage.revoke_key(
             key_id, account_id=account_id, at_us=self.accounts.clock.now_us(), audit=audit
         )
-        self.forget()
+        self.on_revoked(key.hash)
         return key

@@ -17,6 +17,7 @@ from firstline.ports.clock import Clock
 from firstline.ports.data_keys import DataKey, DataKeys
 from firstline.ports.journal import TicketRow, VerdictRow
 from firstline.ports.sealing import SealBroken, Sealing
+from firstline.usecases.last_known import LastKnown
 
 MAX_CACHED: Final = 10_000
 MARK: Final = " "
@@ -102,17 +103,20 @@ class Texts:
         open_keys: OpenKeys,
         new_key: Callable[[], bytes],
         clock: Clock,
+        stale_s: int = 0,
     ) -> None:
         """Args:
         sealing: under the server's secrets; None where it has none, and texts are stored as they are.
         new_key: 32 random bytes.
+        stale_s: how long after a change a seal may be used while its key cannot be read.
         """
         self._keys = keys
         self._sealing = sealing
         self._open_keys = open_keys
         self._new_key = new_key
         self._clock = clock
-        self._seals: OrderedDict[str, AccountSeal] = OrderedDict()
+        self._last_known = LastKnown(clock, stale_s=stale_s)
+        self._seals: OrderedDict[str, tuple[int, AccountSeal]] = OrderedDict()
 
     @property
     def sealed(self) -> bool:
@@ -121,7 +125,8 @@ class Texts:
 
     def cached(self, account_id: str) -> AccountSeal | None:
         """An account's seal, if it is at hand."""
-        return self._seals.get(account_id)
+        found = self._seals.get(account_id)
+        return found[1] if found is not None and found[0] == self._last_known.number else None
 
     async def seal_of(self, account_id: str) -> AccountSeal | None:
         """What seals an account's texts; None where they are stored as they are.
@@ -130,14 +135,13 @@ class Texts:
         """
         if self._sealing is None:
             return None
-        found = self._seals.get(account_id)
-        if found is None:
-            keys = await self._keys.find(account_id)
-            if not keys:
-                fresh = self._sealing.seal(self._new_key(), context=_context(account_id))
-                keys = await self._keys.add(account_id, fresh, at_us=self._clock.now_us())
-            found = self._keep(account_id, AccountSeal(self._opened(keys)))
-        return found
+        found = self.cached(account_id)
+        if found is not None:
+            return found
+        before = self._seals.get(account_id)
+        known = before[1] if before is not None and self._last_known.may_use(before[0]) else None
+        sealing = self._sealing
+        return await self._last_known.read_or(known, lambda: self._read(account_id, sealing))
 
     async def opener_of(self, account_id: str) -> Opener:
         """What opens an account's texts; those whose key is gone stay closed.
@@ -146,7 +150,7 @@ class Texts:
         """
         if self._sealing is None:
             return Opener(None)
-        found = self._seals.get(account_id)
+        found = self.cached(account_id)
         if found is not None:
             return Opener(found.sealing)
         keys = await self._keys.find(account_id)
@@ -165,8 +169,8 @@ class Texts:
         return destroyed
 
     def forget(self) -> None:
-        """Drop what is cached: keys may have been destroyed elsewhere."""
-        self._seals.clear()
+        """Keys may have been destroyed elsewhere: what is cached is read again before it is used."""
+        self._last_known.note_change()
 
     async def reseal(self, newest: Sealing) -> int:
         """Seal every key under the newest secret that is not yet; how many that were.
@@ -191,8 +195,18 @@ class Texts:
     def _opened(self, keys: Sequence[DataKey]) -> Sealing:
         return self._open_keys([self._open(key) for key in keys])
 
-    def _keep(self, account_id: str, seal: AccountSeal) -> AccountSeal:
-        self._seals[account_id] = seal
+    async def _read(self, account_id: str, sealing: Sealing) -> AccountSeal:
+        number = self._last_known.number
+        keys = await self._keys.find(account_id)
+        if not keys:
+            fresh = sealing.seal(self._new_key(), context=_context(account_id))
+            keys = await self._keys.add(account_id, fresh, at_us=self._clock.now_us())
+        return self._keep(account_id, AccountSeal(self._opened(keys)), number=number)
+
+    def _keep(self, account_id: str, seal: AccountSeal, *, number: int) -> AccountSeal:
+        newer = self._seals.get(account_id)
+        if newer is None or newer[0] <= number:
+            self._seals[account_id] = (number, seal)
         while len(self._seals) > MAX_CACHED:
             self._seals.popitem(last=False)
         return seal

@@ -1,6 +1,7 @@
-"""Keys become callers, and what is remembered of a key never outlives a change of it."""
+"""Keys become callers, and what is remembered of a key never outlives a change of it that was read."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -94,6 +95,17 @@ class StoreThatGoes(MemoryStore):
             raise StorageUnavailable("away")
         return await super().find_key(key_hash)
 
+    async def find_keys(self, key_hashes: Sequence[str]) -> Mapping[str, tuple[ApiKey, Account]]:
+        if self.away:
+            raise StorageUnavailable("away")
+        return await super().find_keys(key_hashes)
+
+
+async def in_background() -> None:
+    """What was begun goes on as far as it can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
 
 async def known_then_away(stale_s: int = 300) -> tuple[StoreThatGoes, Access, Set]:
     store, clock = StoreThatGoes(), Set()
@@ -158,12 +170,136 @@ def test_a_known_key_does_not_wait_again_and_again_for_a_store_that_is_away() ->
     asyncio.run(work())
 
 
-def test_a_key_that_was_known_is_not_served_after_a_change_was_seen() -> None:
+def test_a_change_that_was_seen_just_before_the_store_went_away_costs_no_key() -> None:
     async def work() -> None:
-        _, access, _ = await known_then_away()
+        _, access, clock = await known_then_away()
+        access.forget()
+        assert isinstance(await access.authenticate(SECRET, development=False), Caller)
+        clock.pass_s(300)
+        with pytest.raises(StorageUnavailable):
+            await access.authenticate(SECRET, development=False)
+        await access.close()
+
+    asyncio.run(work())
+
+
+def test_without_trust_no_key_is_served_after_a_change_was_seen() -> None:
+    async def work() -> None:
+        _, access, _ = await known_then_away(stale_s=0)
         access.forget()
         with pytest.raises(StorageUnavailable):
             await access.authenticate(SECRET, development=False)
+        await access.close()
+
+    asyncio.run(work())
+
+
+def test_a_revocation_elsewhere_is_known_before_the_store_goes_away_though_nobody_used_the_key() -> None:
+    async def work() -> None:
+        store, access, _ = await known_then_away()
+        store.away = False
+        await store.revoke_key(KEY.id, account_id=None, at_us=NOW_US, audit=AUDIT)
+        access.forget()
+        await in_background()
+        store.away = True
+        assert await access.authenticate(SECRET, development=False) is Refusal.REVOKED
+        await access.close()
+
+    asyncio.run(work())
+
+
+def test_a_key_revoked_here_is_refused_when_the_store_goes_away_at_once() -> None:
+    async def work() -> None:
+        store, access, _ = await known_then_away()
+        store.away = False
+        key = await store.revoke_key(KEY.id, account_id=None, at_us=NOW_US, audit=AUDIT)
+        store.away = True
+        access.refuse(key.hash)
+        assert await access.authenticate(SECRET, development=False) is Refusal.REVOKED
+        await access.close()
+
+    asyncio.run(work())
+
+
+def test_a_key_that_is_revoked_here_while_it_is_read_stays_revoked() -> None:
+    class Slow(StoreThatGoes):
+        gate: asyncio.Event
+
+        async def find_key(self, key_hash: str) -> tuple[ApiKey, Account] | None:
+            found = await super().find_key(key_hash)
+            await self.gate.wait()
+            return found
+
+    async def work() -> None:
+        store = Slow()
+        store.gate = asyncio.Event()
+        await store.add_account(ACCOUNT, KEY, AUDIT)
+        access = Access(store, clock=Still())
+        reading = asyncio.create_task(access.authenticate(SECRET, development=False))
+        await in_background()
+        access.refuse(KEY.hash)
+        store.gate.set()
+        await reading
+        store.away = True
+        assert await access.authenticate(SECRET, development=False) is Refusal.REVOKED
+        await access.close()
+
+    asyncio.run(work())
+
+
+def test_a_key_that_was_read_as_revoked_never_comes_back_though_a_change_was_seen_meanwhile() -> None:
+    class ChangesMeanwhile(StoreThatGoes):
+        access: Access | None = None
+
+        async def find_key(self, key_hash: str) -> tuple[ApiKey, Account] | None:
+            found = await super().find_key(key_hash)
+            if self.access is not None:
+                self.access.forget()
+            return found
+
+    async def work() -> None:
+        store = ChangesMeanwhile()
+        await store.add_account(ACCOUNT, KEY, AUDIT)
+        store.access = access = Access(store, clock=Still())
+        store.access = None
+        await access.authenticate(SECRET, development=False)
+        await store.revoke_key(KEY.id, account_id=None, at_us=NOW_US, audit=AUDIT)
+        store.access = access
+        access.forget()
+        assert await access.authenticate(SECRET, development=False) is Refusal.REVOKED
+        store.away = True
+        assert await access.authenticate(SECRET, development=False) is Refusal.REVOKED
+        await access.close()
+
+    asyncio.run(work())
+
+
+def test_a_key_made_just_before_the_store_went_away_is_not_called_wrong() -> None:
+    async def work() -> None:
+        store, access, _ = await known_then_away()
+        store.away = False
+        fresh = "atc_" + "f" * 32
+        assert await access.authenticate(fresh, development=False) is Refusal.INVALID
+        access.forget()
+        store.away = True
+        with pytest.raises(StorageUnavailable):
+            await access.authenticate(fresh, development=False)
+        await access.close()
+
+    asyncio.run(work())
+
+
+def test_who_is_read_because_of_a_request_is_told_of() -> None:
+    async def work() -> None:
+        store, access, clock = await known_then_away()
+        store.away = False
+        told: list[Caller] = []
+        access.on_read = told.append
+        await access.authenticate(SECRET, development=False)
+        assert told == []
+        clock.pass_s(CACHE_S)
+        await access.authenticate(SECRET, development=False)
+        assert [caller.account for caller in told] == [ACCOUNT]
 
     asyncio.run(work())
 

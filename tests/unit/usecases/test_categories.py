@@ -72,6 +72,7 @@ class World:
 
     def __init__(self, model: LocalModel) -> None:
         self.store = MemoryStore()
+        self.stale_s = 0
         self.model = model
         self.faults: list[BaseException] = []
         self.restart(model.name)
@@ -80,7 +81,7 @@ class World:
         self.trainer = Scripted(self.model)
         accounts = Accounts(self.store, SystemClock(), SystemIdentities())
         self.in_force = AccountsInForce(
-            accounts, self.trainer, model=name, policy=Policy(), on_fault=self.faults.append
+            accounts, self.trainer, model=name, policy=Policy(), stale_s=self.stale_s, on_fault=self.faults.append
         )
         self.categories = Categories(accounts, self.trainer, self.in_force, name)
         self.triage = Triage(
@@ -300,5 +301,29 @@ def test_an_account_whose_settings_cannot_be_read_gets_no_verdict_under_others(p
         world.store.find_categories = fails  # type: ignore[method-assign]  # the store as it misbehaves
         with pytest.raises(StorageUnavailable):
             await world.triage.triage_safely(LATE, caller=ME, charge=CHARGE, received_at_us=1)
+
+    play(scenario)
+
+
+def test_own_categories_stay_in_force_when_the_store_goes_away_after_a_change(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        world.stale_s = 300
+        world.restart(world.model.name)
+        await world.categories.put(ME, SHOP, expected=None)
+        expected = (await world.ask()).verdict.category
+        world.in_force.forget()
+        asked = 0
+
+        async def fails(account_id: str) -> None:
+            nonlocal asked
+            asked += 1
+            raise StorageUnavailable("the database is gone")
+
+        world.store.find_categories = fails  # type: ignore[method-assign]  # the store as it misbehaves
+        for _ in range(20):
+            assert (await world.ask()).verdict.category == expected
+        assert asked == 1  # those who know do not ask again and again
+        with pytest.raises(StorageUnavailable):
+            await world.ask(OTHER)
 
     play(scenario)

@@ -12,8 +12,10 @@ from firstline.core.completion import Asked, Completion, Outcome
 from firstline.core.message import Message, facts_of
 from firstline.core.taxonomy import Contract, Decision, Priority
 from firstline.core.verdict import Evidence, evidence_to_data
+from firstline.ports.data_keys import DataKey
 from firstline.ports.journal import TicketRow, VerdictRow
 from firstline.ports.sealing import SealBroken
+from firstline.ports.storage import StorageUnavailable
 from firstline.usecases.texts import Opener, Texts, TextState, can_open
 
 ACCOUNT, OTHER = "a" * 32, "b" * 32
@@ -35,7 +37,7 @@ class Clock:
         return 1
 
 
-def texts(*secrets: str, keys: MemoryDataKeys | None = None) -> Texts:
+def texts(*secrets: str, keys: MemoryDataKeys | None = None, stale_s: int = 0) -> Texts:
     numbers = itertools.count(1)
     return Texts(
         MemoryDataKeys() if keys is None else keys,
@@ -43,6 +45,7 @@ def texts(*secrets: str, keys: MemoryDataKeys | None = None) -> Texts:
         open_keys=lambda found: Sealer(found, purpose="texts"),
         new_key=lambda: bytes([next(numbers)]) * 32,
         clock=Clock(),
+        stale_s=stale_s,
     )
 
 
@@ -149,5 +152,39 @@ def test_keys_sealed_anew_need_the_old_secret_no_more() -> None:
         assert can_open(await keys.all(), Sealer(["new"], purpose="texts"))
         assert (await texts("new", keys=keys).opener_of(ACCOUNT)).text(ticket)[0] == "My dog ate it"
         assert not can_open(await keys.all(), None)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("stale_s", [0, 300])
+def test_a_seal_outlives_a_change_only_where_its_key_cannot_be_read_and_for_a_time(stale_s: int) -> None:
+    class Keys(MemoryDataKeys):
+        away = False
+
+        async def find(self, account_id: str) -> list[DataKey]:
+            if self.away:
+                raise StorageUnavailable("away")
+            return list(await super().find(account_id))
+
+    async def work() -> None:
+        keys = Keys()
+        own = texts("one", keys=keys, stale_s=stale_s)
+        before = await own.seal_of(ACCOUNT)
+        own.forget()
+        assert own.cached(ACCOUNT) is None
+        keys.away = True
+        if stale_s:
+            assert await own.seal_of(ACCOUNT) is before
+        else:
+            with pytest.raises(StorageUnavailable):
+                await own.seal_of(ACCOUNT)
+        keys.away = False
+        await keys.destroy(ACCOUNT, at_us=2)
+        again = texts("one", keys=keys, stale_s=stale_s)
+        await again.seal_of(ACCOUNT)
+        await again.destroy(ACCOUNT)
+        keys.away = True
+        with pytest.raises(StorageUnavailable):  # destroyed here: known to be gone
+            await again.seal_of(ACCOUNT)
 
     asyncio.run(work())

@@ -56,6 +56,12 @@ class SqlStorage:
         rows = await self._read(lambda c: c.execute(_keys().where(api_keys.c.hash == key_hash)).mappings().all())
         return _key_and_account(rows[0]) if rows else None
 
+    async def find_keys(self, key_hashes: Sequence[str]) -> Mapping[str, tuple[ApiKey, Account]]:
+        """See the port."""
+        query = _keys().where(api_keys.c.hash.in_(key_hashes))
+        rows = await self._read(lambda c: c.execute(query).mappings().all())
+        return {row["hash"]: _key_and_account(row) for row in rows}
+
     async def find_account(self, email: str) -> Account | None:
         """See the port."""
         query = select(accounts).where(accounts.c.email_folded == email.strip().casefold())
