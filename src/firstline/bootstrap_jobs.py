@@ -13,8 +13,7 @@ from firstline.adapters.telemetry import fault_fields
 from firstline.ports.clock import Clock, Identities
 from firstline.ports.jobs import ChunkCounts, Lease
 from firstline.ports.journal import Journal
-from firstline.secret_files import SUFFIX
-from firstline.settings import PREFIX, Settings, secret_names, variable_names
+from firstline.settings import PREFIX, Settings, known_names
 from firstline.usecases.job_worker import JobWorker
 from firstline.usecases.jobs import Jobs
 from firstline.usecases.records import Keeping
@@ -82,6 +81,9 @@ def _load(settings: Settings) -> Mapping[str, Any]:
 
 def child_environment() -> Mapping[str, str]:
     """This process's environment without any setting, so that no secret goes where it is not needed."""
-    known = {name for names in variable_names().values() for name in names}
-    known |= {name + SUFFIX for names in secret_names().values() for name in names}
-    return {name: value for name, value in os.environ.items() if name not in known and not name.startswith(PREFIX)}
+    known = known_names()
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() not in known and not name.upper().startswith(PREFIX)
+    }

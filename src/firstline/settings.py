@@ -453,6 +453,12 @@ def secret_names() -> dict[str, tuple[str, ...]]:
     }
 
 
+def known_names() -> frozenset[str]:
+    """Every name that a variable of firstline's may have, in capitals; files of secrets included."""
+    plain = {name for names in variable_names().values() for name in names}
+    return frozenset(plain | {name + SUFFIX for names in secret_names().values() for name in names})
+
+
 def load_settings(*, env_file: Path | None = Path(".env"), **overrides: Any) -> Settings:
     """Read the environment and the file, under the given values.
 
@@ -461,7 +467,7 @@ def load_settings(*, env_file: Path | None = Path(".env"), **overrides: Any) -> 
         overrides: fields that the caller sets, such as those of the command line; None means not given.
     Raises: SettingsInvalid.
     """
-    unknown = _unknown_names(env_file)
+    unknown = _unknown_names(env_file) or _undecodable(env_file)
     if unknown:
         raise SettingsInvalid(" ".join(unknown))
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -477,8 +483,7 @@ def load_settings(*, env_file: Path | None = Path(".env"), **overrides: Any) -> 
 
 
 def _unknown_names(env_file: Path | None) -> list[str]:
-    known = {name for names in variable_names().values() for name in names}
-    known |= {name + SUFFIX for names in secret_names().values() for name in names}
+    known = known_names()
     try:
         variables = _variables(env_file)
     except (UnicodeDecodeError, OSError):
@@ -490,6 +495,16 @@ def _unknown_names(env_file: Path | None) -> list[str]:
             hint = f"; did you mean {near[0]}?" if near else "."
             sentences.append(f"{name} is not a setting of firstline{hint}")
     return sentences
+
+
+def _undecodable(env_file: Path | None) -> list[str]:
+    """Sentences about settings whose bytes are no UTF-8, which Python holds as halves of surrogate pairs."""
+    known = {name for names in variable_names().values() for name in names}
+    return [
+        f"{name}: it is not UTF-8 text."
+        for name, value in sorted(_variables(env_file).items())
+        if name in known and value and any("\ud800" <= character <= "\udfff" for character in value)
+    ]
 
 
 def _variables(env_file: Path | None) -> dict[str, str | None]:

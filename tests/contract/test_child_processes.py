@@ -42,6 +42,7 @@ def test_no_name_of_a_secret_reaches_a_child(suffix: str, monkeypatch: pytest.Mo
     for names in secret_names().values():
         for name in names:
             monkeypatch.setenv(f"{name}{suffix}", CANARY)
+            monkeypatch.setenv(f"{name}{suffix}".lower(), CANARY)  # settings are read in small letters, too
     monkeypatch.setenv("FIRSTLINE_OF_A_LATER_VERSION", CANARY)
     monkeypatch.setenv("LANG", "C.UTF-8")
     environment = child_environment()
