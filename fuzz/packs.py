@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from typing import Final
+from urllib.parse import urlsplit
 
 from firstline.adapters.llm.opening import MAX_URL, Opening, OpeningInvalid
 from firstline.adapters.rule_files import MAX_TERMS, RulePackInvalid, parse_pack
@@ -46,7 +47,7 @@ def read_term(data: bytes) -> None:
         return
     assert needs(items, lambda _: 1.0), "a term that needs no word would match every text"
     assert list(words_in(items))
-    assert beginnings(items)
+    assert set(beginnings(items)) <= set(words_in(items))
     _search(RuleBook([Rule("own/one", Signal.LEGAL, terms=(term,))]), text or _TEXT)
 
 
@@ -135,7 +136,8 @@ def open_address(data: bytes) -> None:
     assert found.lower().startswith(("http://", "https://"))
     assert len(found) <= MAX_URL
     assert found.isascii()
-    assert not set(found) & set("?#@ \r\n")
+    assert not set(found) & set("?# \r\n")
+    assert "@" not in urlsplit(found).netloc
     assert _SECRET not in repr(opening)
 
 

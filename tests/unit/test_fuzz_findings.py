@@ -16,6 +16,7 @@ from firstline.adapters.backup.archive_reader import Archive
 from firstline.adapters.backup.failures import ArchiveDamaged
 from firstline.adapters.spool.folder import SpoolFolder, SpoolUnusable
 from firstline.adapters.spool.frames import FrameUnreadable, unpacked
+from firstline.core.terms import TermInvalid, parse_term
 from firstline.delivery.cli.formats import Format
 from firstline.delivery.cli.rows import Lines, read_rows
 from firstline.delivery.cli.terminal import Mistake
@@ -23,6 +24,7 @@ from firstline.delivery.http.bodies import read_body
 from firstline.delivery.http.replies import ErrorReply
 from firstline.learning.artifact import ArtifactInvalid, load_model
 from firstline.learning.custom import DEFAULT_CURVES, load_custom
+from firstline.settings import SettingsInvalid, load_settings
 
 
 @pytest.mark.parametrize("digits", ["9" * 5_000, "0" * 5_000 + "9" * 20])
@@ -34,6 +36,18 @@ def test_a_content_length_of_thousands_of_digits_is_too_large(digits: str) -> No
     with pytest.raises(ErrorReply) as found:
         asyncio.run(read_body(request))
     assert found.value.error.status == 413
+
+
+@pytest.mark.parametrize("term", ["! .. lawyer", "lawyer … -"])
+def test_a_gap_beside_a_sign_that_is_no_word_is_at_the_end_of_a_term(term: str) -> None:
+    with pytest.raises(TermInvalid, match="begin or end with a gap"):
+        parse_term(term)
+
+
+def test_a_setting_that_is_no_utf_8_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIRSTLINE_LOG_LEVEL", "0\udcf2")
+    with pytest.raises(SettingsInvalid, match="FIRSTLINE_LOG_LEVEL: it is not UTF-8"):
+        load_settings(env_file=None)
 
 
 class InPieces:

@@ -95,6 +95,8 @@ def parse_term(term: str) -> Items:
         raise TermInvalid("a term cannot begin or end with a gap")
     parser = _Parser(tokens)
     items = parser.sequence()
+    if isinstance(items[0], Gap) or isinstance(items[-1], Gap):  # beside signs that are no words
+        raise TermInvalid("a term cannot begin or end with a gap")
     if parser.rest():
         raise TermInvalid(f"unexpected '{parser.rest()[0]}'")
     if not needs(items, lambda _: 1.0):
