@@ -35,7 +35,7 @@ _TOLD: Final = (
 )
 _KEY: Final = "sk-zq7fuzzq7z"
 _NOW_S: Final = 1_795_000_000.0
-_WEB: Final = re.compile(r"(?i)\bwww\.")
+_WEB: Final = re.compile(r"(?i)\bwww\.\w{2}")
 
 
 def read_completion(data: bytes) -> None:
