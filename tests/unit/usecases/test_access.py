@@ -274,6 +274,32 @@ def test_a_key_that_was_read_as_revoked_never_comes_back_though_a_change_was_see
     asyncio.run(work())
 
 
+def test_a_key_that_is_gone_is_not_served_on_trust_though_a_change_was_seen_meanwhile() -> None:
+    class LosesIt(StoreThatGoes):
+        access: Access
+
+        async def find_key(self, key_hash: str) -> tuple[ApiKey, Account] | None:
+            found = await super().find_key(key_hash)
+            if found is None:
+                self.access.forget()
+            return found
+
+    async def work() -> None:
+        store = LosesIt()
+        await store.add_account(ACCOUNT, KEY, AUDIT)
+        store.access = access = Access(store, clock=Still())
+        await access.authenticate(SECRET, development=False)
+        del store._keys[KEY.id]
+        access.forget()
+        assert await access.authenticate(SECRET, development=False) is Refusal.INVALID
+        store.away = True
+        with pytest.raises(StorageUnavailable):
+            await access.authenticate(SECRET, development=False)
+        await access.close()
+
+    asyncio.run(work())
+
+
 def test_a_key_made_just_before_the_store_went_away_is_not_called_wrong() -> None:
     async def work() -> None:
         store, access, _ = await known_then_away()
