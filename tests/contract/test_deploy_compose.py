@@ -242,6 +242,15 @@ def test_nothing_is_killed_before_it_has_finished(file: Manifest) -> None:
     assert seconds(worker["stop_grace_period"]) >= 2 * DRAIN_S
 
 
+def test_a_server_with_a_spool_stays_in_the_balance_while_it_waits_for_the_database(file: Manifest) -> None:
+    app = file["services"]["app"]
+    waits = load_settings(env_file=None).database_timeout_seconds
+    proxy = re.search(r"^\s+health_timeout (\w+)$", (DEPLOY / "compose" / "Caddyfile").read_text(), re.MULTILINE)
+    assert proxy is not None
+    assert seconds(proxy[1]) >= waits + 3
+    assert seconds(app["healthcheck"]["timeout"]) >= waits + 3
+
+
 def test_servers_and_worker_wait_for_the_migration(file: Manifest) -> None:
     for name in ("app", "app-2", "worker"):
         waits = file["services"][name]["depends_on"]

@@ -155,6 +155,7 @@ def test_a_server_is_out_of_the_balance_before_it_stops_and_done_before_it_is_ki
             if container["name"] == "server":
                 ready = container["readinessProbe"]
                 assert drain >= ready["periodSeconds"] * ready["failureThreshold"], name
+                assert ready["timeoutSeconds"] >= Settings.model_fields["database_timeout_seconds"].default + 3, name
                 assert pod["spec"]["terminationGracePeriodSeconds"] >= drain + GRACE_S + 3 * DRAIN_S, name
             elif container["name"] == "worker":
                 assert pod["spec"]["terminationGracePeriodSeconds"] >= 2 * DRAIN_S, name
