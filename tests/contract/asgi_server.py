@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -125,7 +125,7 @@ class Server:
         key: str | None = None,
         body: Any = None,
         content: bytes | str | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         client: str = "127.0.0.1",
     ) -> httpx.Response:
         """One request and its answer.
@@ -146,12 +146,12 @@ class Server:
         key: str | None = None,
         body: Any = None,
         content: bytes | str | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         client: str = "127.0.0.1",
     ) -> httpx.Response:
         """The same, on the server's loop."""
         transport = httpx.ASGITransport(self.asgi, client=(client, 40_000))
-        sent = dict(headers or {})
+        sent = httpx.Headers(headers)
         if key is not None:
             sent["X-API-Key"] = key
         if body is not None:

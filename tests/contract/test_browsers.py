@@ -209,6 +209,8 @@ def test_a_name_in_the_host_header_cannot_put_markup_into_the_page(production: S
         ({"Host": "localhost:8000", "Origin": "null"}, False),
         ({"Host": "localhost:8000", "Origin": "http://localhost:9000"}, False),
         ({"Host": "127.0.0.1.evil.example.com"}, False),
+        ({"Host": "[::1].evil.example.com"}, False),
+        ({"Host": "testserver"}, False),
     ],
 )
 def test_in_development_pages_of_others_get_no_verdict_without_a_key(

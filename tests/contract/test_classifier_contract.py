@@ -299,6 +299,35 @@ def test_behind_a_configured_proxy_the_forwarded_address_counts(serve: Serve) ->
         assert answer.status_code == status
 
 
+@pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1"])
+def test_a_line_that_a_client_puts_before_the_line_of_the_proxy_does_not_count(serve: Serve, peer: str) -> None:
+    server = serve(environment=PRODUCTION, registrations_per_hour=1, trusted_proxies="10.0.0.0/8")
+    for number, status in enumerate((201, 429)):
+        answer = server.post(
+            "/api/v1/auth/register",
+            {"email": f"p{number}@example.com"},
+            headers=[("X-Forwarded-For", f"198.51.100.{number}"), ("X-Forwarded-For", "203.0.113.9")],
+            client=peer,
+        )
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("second", "status"),
+    [
+        ("2001:db8:1:2::2", 429),
+        ("2001:db8:1:2:ffff:ffff:ffff:ffff", 429),
+        ("2001:DB8:1:2::1%zone", 429),
+        ("2001:db8:1:3::1", 201),
+    ],
+)
+def test_all_addresses_of_an_ipv6_site_share_a_limit(serve: Serve, second: str, status: int) -> None:
+    server = serve(environment=PRODUCTION, registrations_per_hour=1)
+    first = server.post("/api/v1/auth/register", {"email": "a@example.com"}, client="2001:db8:1:2::1")
+    assert first.status_code == 201
+    assert server.post("/api/v1/auth/register", {"email": "b@example.com"}, client=second).status_code == status
+
+
 def test_wrong_keys_are_limited_per_address(serve: Serve) -> None:
     server = serve(environment=PRODUCTION, failed_logins_per_minute=3)
     good = server.key()

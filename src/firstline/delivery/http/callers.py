@@ -1,9 +1,10 @@
 """Who sent a request: address, key, caller, and what it is charged to."""
 
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from starlette.requests import Request
@@ -27,8 +28,12 @@ from firstline.usecases.access import ANONYMOUS, Caller, Refusal
 from firstline.usecases.records import Charge
 
 MAX_ADDRESSES: Final = 50_000
+ONE_SITE: Final = 64
+"""Bits that the IPv6 addresses of one site share: whoever has one of them has them all."""
+
 
 _FORWARDING_HEADERS: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via", b"x-forwarded-host")
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 _REFUSALS: Final[dict[Refusal, PublicError]] = {
     Refusal.MISSING: API_KEY_REQUIRED,
     Refusal.INVALID: INVALID_API_KEY,
@@ -51,10 +56,11 @@ class AddressLimiter:
         self._attempts: OrderedDict[str, _Attempts] = OrderedDict()
 
     def spend(self, address: str, *, now_us: int) -> int:
-        """Count one attempt.
+        """Count one attempt; all IPv6 addresses of a site count as one.
 
         Returns: 0 when it fits, else the seconds until the window ends.
         """
+        address = _site(address)
         found = self._attempts.get(address)
         if found is None or now_us >= found.ends_at_us or found.ends_at_us - now_us > self._window_us:
             if len(self._attempts) >= MAX_ADDRESSES:
@@ -84,14 +90,14 @@ class Callers:
         address = str(client[0]) if client else "unknown"
         if not self._proxies or not self._is_proxy(address):
             return address
-        for hop in reversed(request.headers.get("x-forwarded-for", "").split(",")):
-            hop = hop.strip()
-            try:
-                ip_address(hop)
-            except ValueError:
+        # A proxy may add a line of its own after those of the client, rather than lengthen the last one.
+        lines = request.headers.getlist("x-forwarded-for")
+        for hop in reversed(",".join(lines).split(",")):
+            parsed = _parsed(hop.strip())
+            if parsed is None:
                 return address
-            address = hop
-            if not self._is_proxy(hop):
+            address = str(parsed)
+            if not self._is_proxy(address):
                 break
         return address
 
@@ -114,6 +120,8 @@ class Callers:
             if name == b"host":
                 named = value
             elif name == b"origin":
+                if origin:
+                    return False
                 origin = value
         if named and not _loopback(_host(named)):
             return False
@@ -172,11 +180,8 @@ class Callers:
         return ErrorReply(_REFUSALS[refusal])
 
     def _is_proxy(self, address: str) -> bool:
-        try:
-            parsed = ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._proxies)
+        parsed = _parsed(address)
+        return parsed is not None and any(parsed in network for network in self._proxies)
 
 
 def too_many_attempts(wait_s: int, *, limit: int) -> ErrorReply:
@@ -210,10 +215,27 @@ def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
 
 
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    """An address in one of its spellings: IPv4 as such, and no zone, which may be any word."""
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, IPv4Address) else found.ipv4_mapped or IPv6Address(int(found))
+
+
+def _site(address: str) -> str:
+    """What limits of an address go by."""
+    if ":" not in address:
+        return address
+    parsed = _parsed(address)
+    return str(ip_network((parsed, ONE_SITE), strict=False)) if isinstance(parsed, IPv6Address) else str(parsed)
+
+
 def _host(named: bytes) -> str:
-    """The host of a Host header, without its port."""
-    text = named.decode("latin-1").strip().lower()
-    return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
+    """The host of a Host header, without its port; empty where it is none."""
+    found = _HOST.fullmatch(named.decode("latin-1").strip().lower())
+    return (found[1] or found[2]) if found else ""
 
 
 @lru_cache(maxsize=1_024)
@@ -221,4 +243,4 @@ def _loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        return host in {"testserver", "testclient", "localhost"}
+        return host == "localhost"
