@@ -126,7 +126,12 @@ def serve(
     data_dir: DataDir = None,
     workers: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Processes, 1 by default; more need PostgreSQL.", show_default=False),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Always 1: a server is one process. Start several servers on PostgreSQL.",
+            show_default=False,
+        ),
     ] = 1,
     no_history: Annotated[bool, typer.Option("--no-history", help="Store no tickets and verdicts.")] = False,
     no_text: Annotated[bool, typer.Option("--no-text", help="Store verdicts without the text.")] = False,

@@ -48,15 +48,10 @@ def serve(
 
 
 def _why_not(workers: int, settings: Settings) -> str:
+    start = f"--workers {workers} is not possible: a server is one process."
     if settings.database_url is None:
-        return (
-            f"--workers {workers} needs PostgreSQL: the database here is SQLite, which one process writes. "
-            "Leave --workers at 1."
-        )
-    return (
-        f"--workers {workers} is not possible: a server is one process. Start {workers} of them on ports of their own; "
-        "they share the database."
-    )
+        return f"{start} Several servers need PostgreSQL (FIRSTLINE_DATABASE_URL), for one process writes SQLite."
+    return f"{start} Start {workers} of them on ports of their own; they share the database."
 
 
 def greeting(url: str, app: App) -> str:
