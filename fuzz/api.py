@@ -105,7 +105,7 @@ async def _answered(scope: dict[str, Any], body: bytes) -> tuple[int, list[tuple
 
 @cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="firstline-fuzz-")
+    return tempfile.TemporaryDirectory(prefix="firstline-fuzz-", ignore_cleanup_errors=True)
 
 
 @cache

@@ -70,7 +70,7 @@ def _run(target: Target, seconds: int, folder: Path) -> Result:
         )
     except subprocess.TimeoutExpired:
         return Result(name, problem=f"it has not ended {_STARTED_S} s after its time")
-    return read_output(name, done.stderr.decode("utf-8", "replace"), status=done.returncode)
+    return read_output(name, (done.stdout + done.stderr).decode("utf-8", "replace"), status=done.returncode)
 
 
 def read_output(name: str, output: str, *, status: int) -> Result:

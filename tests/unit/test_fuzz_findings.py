@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzz import stored
+from fuzz import api, stored
 from starlette.requests import Request
 
 from firstline.adapters.backup.archive_reader import Archive
@@ -48,6 +48,14 @@ def test_a_setting_that_is_no_utf_8_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("FIRSTLINE_LOG_LEVEL", "0\udcf2")
     with pytest.raises(SettingsInvalid, match="FIRSTLINE_LOG_LEVEL: it is not UTF-8"):
         load_settings(env_file=None)
+
+
+def test_a_query_that_is_no_utf_8_is_never_answered_with_500() -> None:
+    query = b"a=%ff\xc6\n"
+    for route in ("POST /v1/decision", "OPTIONS /v1/decision", "GET /docs/errors/x"):
+        number = api.ROUTES.index(route)
+        with_idempotency_key = bytes([number, 1, 1, 0]) + b"key-1\n" + query + b'{"message": "hello"}'
+        api.request(with_idempotency_key)
 
 
 class InPieces:

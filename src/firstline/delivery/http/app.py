@@ -77,8 +77,8 @@ def create_asgi(app: App) -> ASGIApp:
         public = {404: NOT_FOUND, 405: METHOD_NOT_ALLOWED}.get(status, INTERNAL_ERROR)
         headers = {}
         if status == 405:
-            headers["Allow"] = ", ".join(_allowed(table, request.url.path))
-        return error_reply(ErrorReply(public, headers=headers), path=request.url.path, docs_url=docs_url)
+            headers["Allow"] = ", ".join(_allowed(table, request.scope["path"]))
+        return error_reply(ErrorReply(public, headers=headers), path=request.scope["path"], docs_url=docs_url)
 
     fastapi = FastAPI(
         title="firstline",

@@ -140,7 +140,7 @@ class IdempotencyKeys:
                 return await handler(request)
             caller, scope = await self._scope(request, key, secured=secured, keyless=keyless)
             body = await read_body(request, limit=max_body)
-            content = request.url.query.encode() + b"\0" + body
+            content = request.scope["query_string"] + b"\0" + body
             at_work = AnsweredOnce(once(key, scope=scope, route=route, content=content), self.app.idempotency)
             if at_work.asked.key_hash in self._in_use:
                 raise ErrorReply(IDEMPOTENCY_KEY_IN_USE, headers={"Retry-After": "1"})
