@@ -158,7 +158,7 @@ def test_an_offset_is_read_and_without_one_a_moment_is_utc(production: Server, k
         ("from=1969-12-31&to=1970-01-02", "from", "not before 1970"),
         ("to=9999-12-31", "to", "before 9999"),
         ("to=0001-01-01", "to", "after 1970"),
-        ("colour=red", "colour", "no parameter of this route"),
+        ("colour=red", "colour", "no parameter of this route; there are from, to, step, by"),
     ],
 )
 def test_a_question_that_cannot_be_answered_names_field_and_bound(

@@ -320,6 +320,12 @@ def test_a_parameter_at_fault_is_named(server: Server, api_key: str, path: str, 
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "validation_failed", field)
 
 
+@pytest.mark.parametrize("plus", ["+", "%2B"])
+def test_the_offset_of_a_moment_may_be_written_as_it_is(server: Server, api_key: str, plus: str) -> None:
+    found = got(server.get(f"{FEEDBACK}/summary?from=2026-11-01T02:00:00{plus}02:00&to=2026-11-02", key=api_key))
+    assert (found["from"], found["to"]) == ("2026-11-01T00:00:00.000Z", "2026-11-02T00:00:00.000Z")
+
+
 def test_the_summary_holds_promises_against_what_was_right(server: Server, api_key: str) -> None:
     empty = got(server.get(f"{FEEDBACK}/summary", key=api_key))
     assert empty["totals"] == {

@@ -1,7 +1,5 @@
 """Feedback on verdicts: `/v1/tickets/{ticket_id}/feedback` and `/v1/feedback`."""
 
-import base64
-import binascii
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -19,7 +17,7 @@ from firstline.delivery.http.classifier_v1 import iso
 from firstline.delivery.http.feedback_schemas import FeedbackQuery, FeedbackRequest, SummaryQuery
 from firstline.delivery.http.idempotency import answered_once
 from firstline.delivery.http.own_settings_v1 import invalid, store_failed, validated
-from firstline.delivery.http.queries import asked, moment
+from firstline.delivery.http.queries import asked, cursor_of, moment, place_in
 from firstline.delivery.http.replies import ErrorReply, json_reply
 from firstline.ports.feedback import FeedbackRow, Judged, TooMuchFeedback
 from firstline.ports.history import TicketNotFound
@@ -205,14 +203,8 @@ def _rounded(number: float | None) -> float | None:
 
 
 def _cursor(given_at_us: int) -> str:
-    return base64.urlsafe_b64encode(given_at_us.to_bytes(_TIME_BYTES, "big")).decode()
+    return cursor_of(given_at_us.to_bytes(_TIME_BYTES, "big"))
 
 
 def _moment_of(cursor: str) -> int:
-    try:
-        raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if len(raw) != _TIME_BYTES or raw[0] > 0x7F:
-        raise invalid("cursor", "cursor: not the `next` of a page.")
-    return int.from_bytes(raw, "big")
+    return int.from_bytes(place_in(cursor, size=_TIME_BYTES), "big")

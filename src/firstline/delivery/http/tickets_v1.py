@@ -1,22 +1,17 @@
 """The history: `/v1/tickets`, its export, and `/v1/retention`."""
 
 import asyncio
-import base64
-import binascii
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import orjson
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from firstline.bootstrap import App
 from firstline.core.errors import FORMAT_UNAVAILABLE, SEARCH_UNAVAILABLE, TICKET_NOT_FOUND
 from firstline.core.identity import TICKET, bare
-from firstline.core.plans import MICROSECONDS
 from firstline.delivery.http.bodies import read_body
 from firstline.delivery.http.callers import Callers
 from firstline.delivery.http.charging import uncharged
@@ -29,6 +24,7 @@ from firstline.delivery.http.history_schemas import (
     TicketsQuery,
 )
 from firstline.delivery.http.own_settings_v1 import invalid, store_failed, validated
+from firstline.delivery.http.queries import asked, cursor_of, moment, place_in
 from firstline.delivery.http.replies import ErrorReply, json_reply
 from firstline.delivery.http.ticket_export import MEDIA_TYPES, FormatUnavailable, Writer, entry_data, writer_of
 from firstline.ports.history import Filters, Position, TicketNotFound
@@ -36,7 +32,6 @@ from firstline.ports.journal import VerdictRow
 from firstline.ports.storage import StorageUnavailable
 from firstline.usecases.history import MAX_DAYS, SearchUnavailable, Shown
 
-_Query = TypeVar("_Query", bound=TicketFilters)
 _ID_BYTES: Final = 16
 _TIME_BYTES: Final = 8
 
@@ -51,10 +46,10 @@ class TicketsV1:
     async def tickets(self, request: Request) -> Response:
         """Tickets with the verdicts that answer, newest first."""
         caller = await uncharged(request, app=self._app, callers=self._callers)
-        asked = _asked(TicketsQuery, request)
-        after = _position(asked.cursor) if asked.cursor is not None else None
+        given = asked(TicketsQuery, request)
+        after = _position(given.cursor) if given.cursor is not None else None
         try:
-            page = await self._app.history.list(caller, _filters(asked), after=after, limit=asked.limit)
+            page = await self._app.history.list(caller, _filters(given), after=after, limit=given.limit)
         except SearchUnavailable:
             raise ErrorReply(SEARCH_UNAVAILABLE) from None
         except StorageUnavailable:
@@ -80,14 +75,14 @@ class TicketsV1:
     async def export(self, request: Request) -> Response:
         """All tickets that pass the filters, as a file."""
         caller = await uncharged(request, app=self._app, callers=self._callers)
-        asked = _asked(ExportQuery, request)
-        media_type = MEDIA_TYPES[asked.format]
-        headers = {"Content-Disposition": f'attachment; filename="tickets.{asked.format}"'}
+        given = asked(ExportQuery, request)
+        media_type = MEDIA_TYPES[given.format]
+        headers = {"Content-Disposition": f'attachment; filename="tickets.{given.format}"'}
         try:
-            writer = await asyncio.to_thread(writer_of, asked.format)
+            writer = await asyncio.to_thread(writer_of, given.format)
         except FormatUnavailable as error:
             raise ErrorReply(FORMAT_UNAVAILABLE, str(error)) from None
-        parts = self._app.history.export(caller, _filters(asked))
+        parts = self._app.history.export(caller, _filters(given))
         try:  # the first part now, while there can still be another answer
             first = await anext(parts, None)
         except SearchUnavailable:
@@ -152,66 +147,28 @@ def _revision_data(row: VerdictRow) -> dict[str, Any]:
     }
 
 
-def _asked(model: type[_Query], request: Request) -> _Query:
-    """The parameters behind the path.
-
-    Raises: ErrorReply naming the one at fault.
-    """
-    given: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
-        if name in given:
-            raise invalid(name[:50], f"{name[:50]}: given twice.")
-        given[name] = value
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        name = str(fault["loc"][0])[:50]
-        if fault["type"] == "extra_forbidden":
-            raise invalid(name, f"{name}: no parameter of this route.") from None
-        raise invalid(name, f"{name}: {fault['msg'][:1].lower()}{fault['msg'][1:]}.") from None
-
-
-def _filters(asked: TicketFilters) -> Filters:
+def _filters(given: TicketFilters) -> Filters:
     return Filters(
-        since_us=_moment("from", asked.since),
-        until_us=_moment("to", asked.until),
-        category=asked.category,
-        priority=asked.priority,
-        decision=asked.decision,
-        source=asked.source,
-        needs_review=asked.needs_review,
-        language=asked.language,
-        channel=asked.channel,
-        contract=asked.contract,
-        customer_ref=asked.customer_ref,
-        external_id=asked.external_id,
-        words=asked.q,
+        since_us=None if given.since is None else moment("from", given.since),
+        until_us=None if given.until is None else moment("to", given.until),
+        category=given.category,
+        priority=given.priority,
+        decision=given.decision,
+        source=given.source,
+        needs_review=given.needs_review,
+        language=given.language,
+        channel=given.channel,
+        contract=given.contract,
+        customer_ref=given.customer_ref,
+        external_id=given.external_id,
+        words=given.q,
     )
 
 
-def _moment(name: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        # A plus that was not encoded arrives as a space; no moment has one before its offset.
-        moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return int(aware.timestamp() * MICROSECONDS)
-    except (ValueError, OverflowError):
-        raise invalid(name, f"{name}: no moment such as 2026-11-22 or 2026-11-22T14:30:00Z.") from None
-
-
 def _cursor(position: Position) -> str:
-    raw = position.received_at_us.to_bytes(_TIME_BYTES, "big") + bytes.fromhex(position.ticket_id)
-    return base64.urlsafe_b64encode(raw).decode()
+    return cursor_of(position.received_at_us.to_bytes(_TIME_BYTES, "big") + bytes.fromhex(position.ticket_id))
 
 
 def _position(cursor: str) -> Position:
-    try:
-        raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if len(raw) != _TIME_BYTES + _ID_BYTES or raw[0] > 0x7F:
-        raise invalid("cursor", "cursor: not the `next` of a page.")
+    raw = place_in(cursor, size=_TIME_BYTES + _ID_BYTES)
     return Position(int.from_bytes(raw[:_TIME_BYTES], "big"), raw[_TIME_BYTES:].hex())
