@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parent))
-from docs_hooks import ROOT, diagram_name, mermaid_sources
+from docs_hooks import INCLUDED, ROOT, diagram_name, mermaid_sources
 
 FOLDER: Final = ROOT / "docs" / "assets" / "diagrams"
 MERMAID: Final = "mermaid@11"
@@ -27,9 +27,8 @@ PAGE: Final = """<!doctype html><meta charset="utf-8"><pre class="mermaid">{sour
 
 def main() -> None:
     """Draw what is missing and remove what is not used."""
-    wanted = {
-        diagram_name(source): source for page in sorted((ROOT / "docs").rglob("*.md")) for source in sources(page)
-    }
+    pages = [*sorted((ROOT / "docs").rglob("*.md")), *(ROOT / origin for origin in INCLUDED if origin.endswith(".md"))]
+    wanted = {diagram_name(source): source for page in pages for source in sources(page)}
     FOLDER.mkdir(parents=True, exist_ok=True)
     for old in FOLDER.glob("*.svg"):
         if old.name not in wanted:
