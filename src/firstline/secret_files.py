@@ -3,12 +3,16 @@
 Container platforms hand secrets over as files, and a file shows in no list of processes and no dump of an environment.
 """
 
+import os
+import select
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 SUFFIX: Final = "_FILE"
 MAX_BYTES: Final = 64 << 10
+WAIT_S: Final = 5.0
+"""How long a pipe may bring nothing; a shell's `<(command)` is one."""
 
 
 class SecretFileInvalid(ValueError):
@@ -50,8 +54,9 @@ def read_secret(path: Path, *, name: str) -> str:
     Raises: SecretFileInvalid.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = _read(path)
+    except TimeoutError:
+        raise SecretFileInvalid(f"{name}: the pipe that it names brought nothing for {WAIT_S:g} seconds.") from None
     except (OSError, ValueError) as error:
         why = (error.strerror or type(error).__name__).lower() if isinstance(error, OSError) else "it is no path"
         raise SecretFileInvalid(f"{name}: the file that it names cannot be read: {why}.") from None
@@ -67,3 +72,25 @@ def read_secret(path: Path, *, name: str) -> str:
     if not text.isprintable():
         raise SecretFileInvalid(f"{name}: the file that it names must hold one line without control characters.")
     return text
+
+
+def _read(path: Path) -> bytes:
+    """What is in a file, up to one byte more than may be.
+
+    Raises: OSError; TimeoutError where nobody writes into a pipe, which would otherwise be waited for without end.
+    """
+    found = bytearray()
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        waiting = select.poll()
+        waiting.register(file, select.POLLIN)
+        while len(found) <= MAX_BYTES:
+            if not waiting.poll(WAIT_S * 1_000):
+                raise TimeoutError
+            part = os.read(file, MAX_BYTES + 1 - len(found))
+            if not part:
+                break
+            found += part
+    finally:
+        os.close(file)
+    return bytes(found)

@@ -1,6 +1,7 @@
 """TLS as an operator sets it up: two files, a safe minimum, renewals without a restart, one sentence for a mistake."""
 
 import http.client
+import os
 import re
 import signal
 import socket
@@ -196,6 +197,8 @@ def test_a_server_whose_key_is_another_one_does_not_start(tmp_path: Path, pair: 
         ("cert", "locked", "FIRSTLINE_TLS_KEY: the key wants a passphrase"),
         ("empty", "key", "FIRSTLINE_TLS_CERT: the file holds no certificate"),
         ("cert", "huge", "FIRSTLINE_TLS_KEY: the file is larger than 1 MiB"),
+        ("pipe", "key", "FIRSTLINE_TLS_CERT: it names no regular file"),
+        ("cert", "folder", "FIRSTLINE_TLS_KEY: the file cannot be read: is a directory"),
     ],
 )
 def test_a_mistake_with_the_files_is_one_sentence(
@@ -204,6 +207,8 @@ def test_a_mistake_with_the_files_is_one_sentence(
     contents = {"cert": pair.cert, "key": pair.key, "locked": pair.locked_key, "empty": b"", "huge": b"a" * (2 << 20)}
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
     with pytest.raises(CannotStart) as caught:
         certificate_of(tmp_path / cert if cert else None, tmp_path / key if key else None)
     assert says in str(caught.value)

@@ -1,5 +1,7 @@
 """Secrets from files: one line of text, one sentence for each mistake, never a word of the secret."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,29 @@ def test_a_file_that_cannot_be_read_is_a_sentence_that_names_the_variable(
 ) -> None:
     says = "larger than" if place == "/dev/zero" else "cannot be read"
     assert_refused("OPENAI_API_KEY_FILE", place, says, monkeypatch)
+
+
+def test_a_pipe_into_which_nobody_writes_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr("firstline.secret_files.WAIT_S", 0.01)
+    assert_refused("OPENAI_API_KEY_FILE", str(tmp_path / "pipe"), "brought nothing", monkeypatch)
+
+
+def test_a_secret_may_come_through_a_pipe_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setenv("FIRSTLINE_METRICS_TOKEN_FILE", f"/dev/fd/{reading}")
+    os.write(writing, b"to")
+    rest = threading.Thread(target=lambda: (os.write(writing, b"ken\n"), os.close(writing)))
+    rest.start()
+    try:
+        settings = load_settings(env_file=None)
+    finally:
+        rest.join()
+        os.close(reading)
+    assert settings.metrics_token is not None
+    assert settings.metrics_token.get_secret_value() == "token"
 
 
 @pytest.mark.parametrize("other", ["SECRET_KEY", "FIRSTLINE_SECRET_KEY", "FIRSTLINE_SECRET_KEY_FILE"])

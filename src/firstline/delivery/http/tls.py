@@ -4,7 +4,9 @@ TLS 1.2 is the oldest version, with forward secret ciphers alone; TLS 1.3 has no
 while new files do not fit each other, which is how a renewal looks for a moment.
 """
 
+import os
 import ssl
+import stat
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -102,7 +104,9 @@ def _open(cert: Path, key: Path) -> tuple[ssl.SSLContext, datetime]:
 
 def _read(path: Path, *, name: str) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_at_once) as file:  # Path.open takes no opener
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise CannotStart(f"{name}: it names no regular file.")
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         why = (getattr(error, "strerror", None) or "it is no path").lower()
@@ -110,6 +114,11 @@ def _read(path: Path, *, name: str) -> bytes:
     if len(data) > MAX_BYTES:
         raise CannotStart(f"{name}: the file is larger than {MAX_BYTES >> 20} MiB.")
     return data
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting for whoever writes into a pipe: a renewal happens between requests."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _certificate(data: bytes) -> x509.Certificate:
