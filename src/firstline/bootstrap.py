@@ -198,6 +198,7 @@ def build(settings: Settings, *, serves: bool = True) -> App:
 
     def forget() -> None:
         access.forget()
+        access.read_again()
         app.categories.in_force.forget()
         kept.texts.forget()
         app.hooks.forget()

@@ -147,8 +147,11 @@ class Access:
             return known
 
     def forget(self) -> None:
-        """A key, a plan or an account has changed, nobody knows which: call from the event loop."""
+        """A key, a plan or an account has changed, nobody knows which: each is read before it is used again."""
         self._changes += 1
+
+    def read_again(self) -> None:
+        """Read the keys that were used lately in the background after a change; call from the event loop."""
         if self._cache and self._reading_again is None:
             self._reading_again = asyncio.create_task(self._read_again())
             self._reading_again.add_done_callback(self._read_again_ended)

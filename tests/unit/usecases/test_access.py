@@ -200,6 +200,7 @@ def test_a_revocation_elsewhere_is_known_before_the_store_goes_away_though_nobod
         store.away = False
         await store.revoke_key(KEY.id, account_id=None, at_us=NOW_US, audit=AUDIT)
         access.forget()
+        access.read_again()
         await in_background()
         store.away = True
         assert await access.authenticate(SECRET, development=False) is Refusal.REVOKED
