@@ -11,11 +11,12 @@ from firstline.adapters.sql.analytics_tables import rollup_deltas
 from firstline.adapters.sql.feedback_tables import feedback
 from firstline.adapters.sql.merged_rows import counted
 from firstline.adapters.sql.runners import Reads, Writes
-from firstline.adapters.sql.tables import idempotency, outbox, tickets, verdicts
+from firstline.adapters.sql.sql_storage import insert_idempotency
+from firstline.adapters.sql.tables import outbox, tickets, verdicts
 from firstline.core.feedback import Tally, band_of
 from firstline.ports.feedback import FeedbackPage, FeedbackRow, Judge, Judged, TallyRow, TooMuchFeedback
 from firstline.ports.history import TicketNotFound
-from firstline.ports.journal import IdempotencyEntry, TicketRow, VerdictRow
+from firstline.ports.journal import TicketRow, VerdictRow
 from firstline.ports.storage import StorageUnavailable
 
 _ATTEMPTS: Final = 5
@@ -63,7 +64,7 @@ class SqlFeedback:
                 if len(before) >= most:
                     raise TooMuchFeedback(ticket_id)
                 _store(connection, judged)
-            _keep(connection, judged.idempotency)
+            insert_idempotency(connection, judged.idempotency)
             return judged
 
         for _ in range(_ATTEMPTS):
@@ -129,12 +130,3 @@ def _store(connection: Connection, judged: Judged) -> None:
     deltas = counted(judged.rollups)
     if deltas is not None:
         connection.execute(insert(rollup_deltas).values(deltas=deltas))
-
-
-def _keep(connection: Connection, entry: IdempotencyEntry | None) -> None:
-    if entry is None:
-        return
-    try:
-        connection.execute(insert(idempotency).values(entry._asdict()))
-    except IntegrityError:
-        raise StorageUnavailable("the idempotency key is there already") from None

@@ -95,7 +95,7 @@ class SqlStorage:
                 raise EmailTaken(account.email) from None
             if key is not None:
                 _insert_key(connection, key)
-            _insert_idempotency(connection, idempotency)
+            insert_idempotency(connection, idempotency)
             insert_audit(connection, audit)
 
         await self._write(task)
@@ -115,7 +115,7 @@ class SqlStorage:
 
         def task(connection: Connection) -> None:
             _insert_key(connection, key)
-            _insert_idempotency(connection, idempotency)
+            insert_idempotency(connection, idempotency)
             insert_audit(connection, audit)
 
         await self._write(task)
@@ -354,7 +354,11 @@ def _insert_key(connection: Connection, key: ApiKey) -> None:
     )
 
 
-def _insert_idempotency(connection: Connection, entry: IdempotencyEntry | None) -> None:
+def insert_idempotency(connection: Connection, entry: IdempotencyEntry | None) -> None:
+    """A kept answer, if there is one, in the transaction of what it answers.
+
+    Raises: StorageUnavailable when another request has kept one under its key.
+    """
     if entry is None:
         return
     try:
