@@ -18,6 +18,7 @@ from firstline.adapters.backup.snapshot import TABLES
 from firstline.adapters.backup.sqlite_restore import build_sqlite, release_sqlite
 from firstline.adapters.job_files import FOLDER
 from firstline.adapters.sealing import KEY_FILE
+from firstline.adapters.spool.folder import POSITION, SUFFIX
 from firstline.adapters.sql.engine import storage_errors
 from firstline.bootstrap_stores import DATABASE_NAME, database_path, hold_folder, saying_where
 from firstline.settings import Settings
@@ -142,9 +143,9 @@ class _Restore:
         if self._archive.manifest.secret_key and secret.exists() and secret.read_bytes() != self._archive.secret_key():
             found.append(secret)
         if spool_dir is not None:
-            segments = sorted(path for path in spool_dir.glob("*.spool") if path.stem.isdecimal())
+            segments = sorted(path for path in spool_dir.glob(f"*{SUFFIX}") if path.stem.isdecimal())
             if segments:
-                found += [*segments, *(path for path in (spool_dir / "position.json",) if path.exists())]
+                found += [*segments, *(path for path in (spool_dir / POSITION,) if path.exists())]
         return found
 
     @contextmanager

@@ -37,7 +37,6 @@ from services import look
 
 KINDS = ["sqlite", pytest.param("postgres", marks=pytest.mark.service)]
 STRANGE = 'VPN «down» \U0001f525\n"x" \\ \'y\' \t\r \u2028 \\N \\x00 {"a": [1]} é e\u0301'
-NOW_MS = 1_795_000_000_000
 A = "a" * 32
 B = "b" * 32
 TOKEN = "c" * 32

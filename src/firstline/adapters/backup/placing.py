@@ -11,6 +11,7 @@ from typing import Final
 
 from firstline.adapters.backup.failures import BackupFailed
 from firstline.adapters.bulk_output import sync_folder
+from firstline.adapters.spool.folder import LOCK
 
 _PREFIX: Final = ".restore-"
 
@@ -81,7 +82,7 @@ def held_spool(folder: Path | None) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "spool.lock").open("ab") as lock:
+    with (folder / LOCK).open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -10,10 +10,9 @@ from typing import Any, Final
 
 import orjson
 
+from firstline.adapters.spool.folder import POSITION, SUFFIX
 from firstline.adapters.spool.frames import frames_in
 
-POSITION: Final = "position.json"
-SUFFIX: Final = ".spool"
 _PREFIX: Final = ".backup-"
 
 

@@ -20,7 +20,9 @@ from firstline.adapters.spool.frames import Frame, frames_in
 
 SEGMENT_BYTES: Final = 16 << 20
 READ_BYTES: Final = 4 << 20
-_SUFFIX: Final = ".spool"
+SUFFIX: Final = ".spool"
+POSITION: Final = "position.json"
+LOCK: Final = "spool.lock"
 
 
 class SpoolUnusable(Exception):
@@ -73,7 +75,7 @@ class SpoolFolder:
         """Bytes that were cut although others follow them; kept beside under `.damaged`."""
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = (folder / "spool.lock").open("ab")
+            self._lock = (folder / LOCK).open("ab")
         except OSError as error:
             raise SpoolUnusable(f"The spool folder {folder} cannot be used: {error.strerror}.") from None
         try:
@@ -90,7 +92,7 @@ class SpoolFolder:
             raise SpoolUnusable(f"The spool {folder} cannot be read: {error.strerror}.") from None
         except (ValueError, TypeError, KeyError):
             self._lock.close()
-            raise SpoolUnusable(f"{folder / 'position.json'} is damaged; move the spool away to start.") from None
+            raise SpoolUnusable(f"{folder / POSITION} is damaged; move the spool away to start.") from None
 
     @property
     def size(self) -> int:
@@ -194,11 +196,11 @@ class SpoolFolder:
             self._lock.close()
 
     def _recover(self) -> None:
-        path = self._folder / "position.json"
+        path = self._folder / POSITION
         if path.exists():
             found = orjson.loads(path.read_bytes())
             self._position = _Position(found["segment"], found["offset"], found["until"], found["mark"])
-        numbers = sorted(int(found.stem) for found in self._folder.glob(f"*{_SUFFIX}") if found.stem.isdecimal())
+        numbers = sorted(int(found.stem) for found in self._folder.glob(f"*{SUFFIX}") if found.stem.isdecimal())
         for number in numbers:
             if number < self._position.segment:
                 self._path(number).unlink()
@@ -253,7 +255,7 @@ class SpoolFolder:
         self._path(number).unlink(missing_ok=True)
 
     def _move(self, position: _Position) -> None:
-        path = self._folder / "position.json"
+        path = self._folder / POSITION
         fresh = self._folder / "position.new"
         with fresh.open("wb") as file:
             file.write(
@@ -273,7 +275,7 @@ class SpoolFolder:
         self._position = position
 
     def _path(self, number: int) -> Path:
-        return self._folder / f"{number:012d}{_SUFFIX}"
+        return self._folder / f"{number:012d}{SUFFIX}"
 
     def _close_file(self) -> None:
         if self._file is not None:
