@@ -101,8 +101,8 @@ dashboards: $(VENV)/.dev ## write Grafana's dashboards; DOCS_URL=URL for links t
 image: ## build the container image with buildah and say how large it is (needs root; EXTRAS=parquet,telemetry)
 	@tools/image.sh
 
-nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests, benchmarks, chaos, fuzzing
-	@$(BIN)/python -m pytest -q -m "slow" && $(MAKE) bench bench-providers chaos fuzz
+nightly: $(VENV)/.dev ## what takes longer than CI may: slow tests (the image's too), benchmarks, chaos, soak, fuzzing
+	@$(BIN)/python -m pytest -q -m "slow" && $(MAKE) bench bench-providers chaos soak fuzz
 
 lock: ## write the lock files anew (needs uv)
 	@tools/lock.sh
