@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final
 
 import pytest
 import yaml
 
 from deployment import DEPLOY, Manifest, compose, program, run
+from waiting import until
 
 CONFIG: Final = DEPLOY / "alertmanager" / "alertmanager.yml"
 SCRAPED: Final = DEPLOY / "prometheus" / "prometheus.yml"
@@ -193,16 +193,6 @@ class Told:
         return {alert["labels"]["alertname"] for alert in alerts}
 
 
-def until(check: Any) -> None:
-    """Ask until it is true.
-
-    Raises: AssertionError.
-    """
-    deadline = monotonic() + WAIT_S
-    while not check():
-        assert monotonic() < deadline
-
-
 @contextmanager
 def alertmanager(folder: Path) -> Iterator[Told]:
     """Alertmanager as it is deployed, with an empty Slack file and short waits."""
@@ -223,7 +213,7 @@ def alertmanager(folder: Path) -> Iterator[Told]:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         told = Told(port)
-        until(told.answers)
+        assert until(told.answers, within_s=WAIT_S)
         yield told
     finally:
         process.terminate()
@@ -234,7 +224,7 @@ def alertmanager(folder: Path) -> Iterator[Told]:
 def test_as_shipped_alertmanager_starts_and_says_that_it_can_tell_nobody(tmp_path: Path) -> None:
     with alertmanager(tmp_path) as told:
         told.fire("FirstlineDown", "page")
-        until(lambda: told.failed() == {"slack", "email"})
+        assert until(lambda: told.failed() == {"slack", "email"}, within_s=WAIT_S)
         assert told.active() == {"FirstlineDown"}
         log = (tmp_path / "log").read_text()
         assert "receiver=page integration=slack[0]" in log
@@ -246,8 +236,8 @@ def test_what_follows_from_an_alert_is_held_back(tmp_path: Path) -> None:
     with alertmanager(tmp_path) as told:
         told.fire("FirstlineQuotaNear", "ticket")
         told.fire("FirstlineSlow", "ticket")
-        until(lambda: told.active() == {"FirstlineQuotaNear", "FirstlineSlow"})
+        assert until(lambda: told.active() == {"FirstlineQuotaNear", "FirstlineSlow"}, within_s=WAIT_S)
         told.fire("FirstlineStoreFailing", "page")
-        until(lambda: told.active() == {"FirstlineQuotaNear", "FirstlineStoreFailing"})
+        assert until(lambda: told.active() == {"FirstlineQuotaNear", "FirstlineStoreFailing"}, within_s=WAIT_S)
         told.fire("FirstlineAbsent", "page")
-        until(lambda: told.active() == {"FirstlineAbsent"})
+        assert until(lambda: told.active() == {"FirstlineAbsent"}, within_s=WAIT_S)

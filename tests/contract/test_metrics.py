@@ -3,9 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ from asgi_server import PRODUCTION, Serve, Server
 from prometheus_client.parser import text_string_to_metric_families
 
 from firstline import background
+from waiting import until
 
 WITHIN_S = 30.0
 
@@ -29,15 +28,6 @@ def value(server: Server, name: str, **labels: str) -> float | None:
     families = text_string_to_metric_families(server.get("/metrics").text)
     found = [one.value for family in families for one in family.samples if (one.name, one.labels) == (name, labels)]
     return found[0] if found else None
-
-
-def until(check: Callable[[], bool]) -> bool:
-    deadline = monotonic() + WITHIN_S
-    while not check():
-        if monotonic() > deadline:
-            return False
-        sleep(0.01)
-    return True
 
 
 class Call:
@@ -89,7 +79,7 @@ def test_requests_under_way_are_counted_until_they_end_however_they_end(
 ) -> None:
     assert value(production, "firstline_requests_running") == 0
     calls = [Call(production, path, key=key) for path in ("/api/v1/classify", "/v1/decision")]
-    assert until(lambda: value(production, "firstline_requests_running") == 2)
+    assert until(lambda: value(production, "firstline_requests_running") == 2, within_s=WITHIN_S)
     for call in calls:
         call.give(**end)
     assert value(production, "firstline_requests_running") == 0
@@ -132,7 +122,7 @@ def test_the_event_loop_s_lag_is_how_long_it_was_held_up(serve: Serve, eager: No
         time.sleep(held_s)  # noqa: ASYNC251  # which is what must be seen
 
     server.run(hold_up())
-    assert until(lambda: (value(server, "firstline_event_loop_lag_seconds") or 0) > held_s / 2)
+    assert until(lambda: (value(server, "firstline_event_loop_lag_seconds") or 0) > held_s / 2, within_s=WITHIN_S)
 
 
 @pytest.mark.parametrize(
@@ -183,15 +173,15 @@ def test_an_account_at_nine_tenths_of_its_day_is_near_its_quota(serve: Serve, ea
     server = serve(environment=PRODUCTION, rate_limit_daily=10)
     mine, other = server.key("mine@example.com"), server.key("other@example.com")
     near = "firstline_accounts_near_quota"
-    assert until(lambda: value(server, near, catalogue="classifier") == 0)
-    assert until(lambda: value(server, near, catalogue="decision") == 0)
+    assert until(lambda: value(server, near, catalogue="classifier") == 0, within_s=WITHIN_S)
+    assert until(lambda: value(server, near, catalogue="decision") == 0, within_s=WITHIN_S)
     for count in range(9):
         assert value(server, near, catalogue="classifier") == 0, count
         server.post("/api/v1/classify", {"ticket": "The VPN is down"}, key=mine)
     server.post("/api/v1/classify", {"ticket": "The VPN is down"}, key=other)
-    assert until(lambda: value(server, near, catalogue="classifier") == 1)
+    assert until(lambda: value(server, near, catalogue="classifier") == 1, within_s=WITHIN_S)
     server.clock.advance(86_400)
-    assert until(lambda: value(server, near, catalogue="classifier") == 0)
+    assert until(lambda: value(server, near, catalogue="classifier") == 0, within_s=WITHIN_S)
 
 
 def test_rows_that_wait_for_a_worker_are_told_with_how_long_they_wait(serve: Serve, eager: None) -> None:
@@ -199,10 +189,10 @@ def test_rows_that_wait_for_a_worker_are_told_with_how_long_they_wait(serve: Ser
     key = server.key(plan="enterprise")
     rows = json.dumps(["The VPN is down"] * 7).encode()
     job = server.call("POST", "/v1/jobs", key=key, content=rows, headers={"Content-Type": "application/json"})
-    assert until(lambda: value(server, "firstline_jobs_waiting_rows") == 7)
-    assert until(lambda: value(server, "firstline_jobs_oldest_waiting_seconds") == 0)
+    assert until(lambda: value(server, "firstline_jobs_waiting_rows") == 7, within_s=WITHIN_S)
+    assert until(lambda: value(server, "firstline_jobs_oldest_waiting_seconds") == 0, within_s=WITHIN_S)
     server.clock.advance(90)
-    assert until(lambda: value(server, "firstline_jobs_oldest_waiting_seconds") == 90)
+    assert until(lambda: value(server, "firstline_jobs_oldest_waiting_seconds") == 90, within_s=WITHIN_S)
     server.post(f"/v1/jobs/{job.json()['id']}/cancel", key=key)
-    assert until(lambda: value(server, "firstline_jobs_waiting_rows") == 0)
-    assert until(lambda: value(server, "firstline_jobs_oldest_waiting_seconds") == 0)
+    assert until(lambda: value(server, "firstline_jobs_waiting_rows") == 0, within_s=WITHIN_S)
+    assert until(lambda: value(server, "firstline_jobs_oldest_waiting_seconds") == 0, within_s=WITHIN_S)

@@ -1,8 +1,7 @@
 """Servers that share limits, as their callers and operators see it."""
 
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -11,7 +10,9 @@ from asgi_server import PRODUCTION, Serve
 from firstline.bootstrap_redis import redis_url
 from firstline.settings import SettingsInvalid, load_settings
 from redis_server import RedisServer
+from waiting import until
 
+WITHIN_S = 20.0
 TICKET = {"ticket": "Please cancel my subscription, I was charged twice."}
 
 
@@ -27,7 +28,7 @@ def test_health_says_whether_limits_are_shared_and_headers_stay_true_through_an_
 ) -> None:
     server = serve(environment=PRODUCTION, redis_url=redis_server.url)
     key = server.key("a@example.com", plan="free")
-    until(lambda: server.get("/health").json()["limits"] == "shared")
+    assert until(lambda: server.get("/health").json()["limits"] == "shared", within_s=WITHIN_S)
     before = int(server.post("/api/v1/classify", key=key, body=TICKET).headers["X-RateLimit-Remaining"])
     redis_server.kill()
     during = server.post("/api/v1/classify", key=key, body=TICKET)
@@ -37,7 +38,7 @@ def test_health_says_whether_limits_are_shared_and_headers_stay_true_through_an_
     assert "firstline_limits_shared 0.0" in server.get("/metrics").text
     assert 'firstline_limits_local_total{outcome="granted"} 1.0' in server.get("/metrics").text
     redis_server.start()
-    until(lambda: server.get("/health").json()["limits"] == "shared")
+    assert until(lambda: server.get("/health").json()["limits"] == "shared", within_s=WITHIN_S)
     after = server.post("/api/v1/classify", key=key, body=TICKET)
     assert int(after.headers["X-RateLimit-Remaining"]) == before - 2
 
@@ -93,10 +94,3 @@ def test_what_is_no_address_of_redis_is_refused_by_the_settings(path: str, monke
 def test_an_address_that_cannot_be_used_stops_the_start_without_being_shown(serve: Serve, path: str) -> None:
     with pytest.raises(Exception, match=r"^FIRSTLINE_REDIS_URL: not an address such as redis://127\.0\.0\.1:6379/0\.$"):
         serve(environment=PRODUCTION, redis_url=path)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.02)

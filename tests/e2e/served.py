@@ -13,12 +13,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final
 
 from firstline.settings import PREFIX, variable_names
@@ -353,17 +352,4 @@ def send_what_it_takes(connection: socket.socket, parts: Iterator[bytes], *, pau
             pass
         connection.settimeout(CLIENT_S)
         return True
-    return False
-
-
-Check = Callable[[], bool]
-
-
-def until(check: Check, *, within_s: float) -> bool:
-    """Ask again and again, and leave the processor to others in between; whether it came true in time."""
-    deadline, pause = monotonic() + within_s, threading.Event()
-    while monotonic() < deadline:
-        if check():
-            return True
-        pause.wait(0.02)
     return False

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Load, Served, command_line, create_key, environment, history_of, serve, until
+from served import Load, Served, command_line, create_key, environment, history_of, serve
 
 from firstline.adapters.spool.folder import SpoolFolder
 from firstline.adapters.spool.frames import Spooled, packed
 from firstline.ports.journal import Record, TicketRow, VerdictRow
 from services import look
+from waiting import until
 
 URL = "FIRSTLINE_DATABASE_URL"
 COMMAND = [sys.executable, "-m", "firstline.delivery.cli"]

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from served import START_S, STOP_S, command_line, environment, serve, until
+from served import START_S, STOP_S, command_line, environment, serve
 
 from deployment import DEPLOY, compose, program, run
 from services import OwnPostgres
+from waiting import until
 
 pytestmark = pytest.mark.service
 

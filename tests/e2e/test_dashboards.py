@@ -15,12 +15,13 @@ from time import monotonic
 from typing import Any, Final
 
 import pytest
-from served import CLIENT_S, START_S, Answer, Served, command_line, environment, serve, until
+from served import CLIENT_S, START_S, Answer, Served, command_line, environment, serve
 from watched import DASHBOARDS, Prometheus, dashboards, prometheus, put_in, queries, silent, variables
 
 from firstline.delivery.fake_provider import FakeProvider, Fault
 from redis_server import RedisServer
 from services import OwnPostgres, running_postgres
+from waiting import until
 
 pytestmark = pytest.mark.service
 

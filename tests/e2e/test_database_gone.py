@@ -12,10 +12,11 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from served import Load, Served, command_line, environment, exchange, serve, until
+from served import Load, Served, command_line, environment, exchange, serve
 
 from redis_server import RedisServer
 from services import OwnPostgres, look
+from waiting import until
 
 pytestmark = pytest.mark.service
 URL = "FIRSTLINE_DATABASE_URL"

@@ -9,7 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from served import Answer, Load, NotStarted, Served, command_line, create_key, exchange, history_of, serve, until
+from served import Answer, Load, NotStarted, Served, command_line, create_key, exchange, history_of, serve
+
+from waiting import until
 
 KILLS = 5
 NEEDED = 60

@@ -9,7 +9,9 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-from served import CLIENT_S, Served, create_key, environment, history_of, serve, until
+from served import CLIENT_S, Served, create_key, environment, history_of, serve
+
+from waiting import until
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "history.md"
 KILLS = 3

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from served import Served, read_all, read_answer, send_what_it_takes, serve, until
+from served import Served, read_all, read_answer, send_what_it_takes, serve
+
+from waiting import until
 
 BODY = b'{"message": "How do I reset my password?"}'
 POST = b"POST /v1/decision HTTP/1.1\r\nHost: localhost\r\n"

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Load, NotStarted, Served, command_line, exchange, serve, until
+from served import Load, NotStarted, Served, command_line, exchange, serve
 
 from services import OwnPostgres, look
+from waiting import until
 
 pytestmark = pytest.mark.service
 KILLS = 4

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from certificates import Pair, make_pair
-from served import START_S, NotStarted, serve, until
+from served import START_S, NotStarted, serve
 
 from services import OwnPostgres, missing
+from waiting import until
 
 pytestmark = pytest.mark.service
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from certificates import Pair, make_pair, trusting
 from cryptography import x509
-from served import CLIENT_S, NotStarted, Served, create_key, exchange, read_all, serve, until
+from served import CLIENT_S, NotStarted, Served, create_key, exchange, read_all, serve
 
 from firstline.bootstrap_stores import CannotStart
 from firstline.delivery.http.tls import certificate_of
+from waiting import until
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
 

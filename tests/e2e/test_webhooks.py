@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import CLIENT_S, Load, Served, create_key, environment, history_of, serve, until
+from served import CLIENT_S, Load, Served, create_key, environment, history_of, serve
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from services import look
+from waiting import until
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "webhooks.md"
 SOON = {"FIRSTLINE_WEBHOOK_RETRY_SECONDS": ",".join(["0.2"] * 20)}

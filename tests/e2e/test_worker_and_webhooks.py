@@ -9,7 +9,9 @@ from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from served import CLIENT_S, create_key, environment, serve, until
+from served import CLIENT_S, create_key, environment, serve
+
+from waiting import until
 
 
 class Receiver(BaseHTTPRequestHandler):

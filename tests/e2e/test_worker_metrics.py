@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from served import CLIENT_S, STOP_S, Answer, command_line, create_key, environment, exchange, serve, until
+from served import CLIENT_S, STOP_S, Answer, command_line, create_key, environment, exchange, serve
+
+from waiting import until
 
 ROWS = 3
 

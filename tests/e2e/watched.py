@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from served import CLIENT_S, START_S, until
+from served import CLIENT_S, START_S
 
 from services import missing
+from waiting import until
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 CONFIG: Final = DEPLOY / "prometheus" / "prometheus.yml"
