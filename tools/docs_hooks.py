@@ -70,7 +70,7 @@ def diagram(source: str, *, page: str) -> str:
     """The picture that tools/diagrams.py drew of a diagram, or its source where there is none yet."""
     name = f"assets/diagrams/{diagram_name(source)}"
     if not (ROOT / "docs" / name).exists():
-        log.info("%s: a diagram is not drawn; run tools/diagrams.py", page)
+        log.warning("%s: a diagram is not drawn; run tools/diagrams.py", page)
         return f"```text\n{source}```"
     return f"![Diagram]({_relative(name, page=page)}){{ .diagram }}"
 

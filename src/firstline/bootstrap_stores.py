@@ -31,7 +31,7 @@ def database_path(data_dir: Path) -> Path:
     Raises: CannotStart.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CannotStart(f"The data folder {data_dir} cannot be made: {error.strerror}.") from None
     if not os.access(data_dir, os.W_OK | os.X_OK):

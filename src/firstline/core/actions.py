@@ -26,6 +26,8 @@ _BY_CATEGORY: Final[Mapping[str, str]] = {
     "Feature Request": "Thank the customer and record the wish with product management.",
 }
 _STANDARD: Final = "Answer in the normal queue."
+_SOON: Final = "Answer ahead of the normal queue."
+_NOW: Final = "Hand this to the person on duty now and tell a manager."
 _IGNORE: Final = "No answer needed. Keep the message for the record."
 
 
@@ -34,7 +36,8 @@ def recommended_action(
 ) -> str:
     """What a support engineer should do next.
 
-    A rule's own action comes first, then the most serious signal, then the category.
+    A rule's own action comes first, then the most serious signal, then the decision, and the category where it does
+    not say otherwise.
     """
     if not any(signal in signals for signal in _ORDER[:3]):
         for match in matches:
@@ -45,4 +48,9 @@ def recommended_action(
     for signal in _ORDER:
         if signal in signals:
             return _BY_SIGNAL[signal]
-    return _BY_CATEGORY.get(category, _STANDARD)
+    if decision is Decision.IMMEDIATE_ESCALATION:
+        return _NOW
+    step = _BY_CATEGORY.get(category)
+    if decision is Decision.PRIORITY_RESPONSE:
+        return f"{_SOON} {step}" if step else _SOON
+    return step or _STANDARD

@@ -167,7 +167,7 @@ def settle(
 
 
 def emergency_verdict() -> Verdict:
-    """The answer when firstline itself has failed on a message: escalated, and flagged for a person."""
+    """The answer when firstline itself has failed on a message: ahead of the others, and flagged for a person."""
     return Verdict(
         category=FALLBACK_CATEGORY,
         priority=Priority.HIGH,

@@ -68,3 +68,16 @@ def test_a_rule_s_own_action_never_hides_what_must_not_be_missed(signal: Signal)
     )
     action = recommended_action(Decision.IMMEDIATE_ESCALATION, "Other", frozenset({signal}), matches)
     assert action != "Ignore it."
+
+
+@pytest.mark.parametrize("category", ["Other", "Something new", "Account Problem"])
+def test_what_is_escalated_by_no_signal_goes_to_a_person_now(category: str) -> None:
+    action = recommended_action(Decision.IMMEDIATE_ESCALATION, category, frozenset(), ())
+    assert "person on duty now" in action
+    assert "self-service" not in action
+
+
+def test_priority_response_is_never_told_to_wait_in_the_normal_queue() -> None:
+    for category in ("Other", "Something new", "Payment Issue"):
+        assert recommended_action(Decision.PRIORITY_RESPONSE, category, frozenset(), ()).startswith("Answer ahead of")
+    assert "billing" in recommended_action(Decision.PRIORITY_RESPONSE, "Payment Issue", frozenset(), ())

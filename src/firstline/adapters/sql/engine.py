@@ -1,8 +1,9 @@
 """SQLite engines: pragmas, explicit transactions; and what drivers raise, as the port's own errors."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,10 @@ Database = Engine
 
 
 def open_engine(path: Path) -> Engine:
-    """An engine on a SQLite file; transactions begin with `BEGIN IMMEDIATE` where they write (see `writing`)."""
+    """An engine on a SQLite file; transactions begin with `BEGIN IMMEDIATE` where they write (see `writing`).
+
+    A new file is for its user alone; SQLite gives the files beside it the same mode.
+    """
     engine = create_engine(
         f"sqlite+pysqlite:///{path}",
         poolclass=QueuePool,
@@ -28,6 +32,11 @@ def open_engine(path: Path) -> Engine:
         max_overflow=4,
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
     )
+
+    @event.listens_for(engine, "do_connect")
+    def make(*_: Any) -> None:
+        with suppress(OSError):  # what cannot be made is told when it is opened
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: Any) -> None:
