@@ -31,10 +31,10 @@ serve: $(VENV)/.serve ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/firstline serve --port $(PORT)
 
 test: $(VENV)/.dev ## set up and run every test that needs no service
-	@$(BIN)/python -m pytest -q -n auto -m "not service and not slow"
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not service and not slow"
 
 test-all: $(VENV)/.dev ## all tests, those that need PostgreSQL or Redis included
-	@$(BIN)/python -m pytest -q -n auto -m "not slow"
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"
 
 coverage: $(VENV)/.dev ## run the tests and report what they reach
 	@$(BIN)/python -m coverage erase

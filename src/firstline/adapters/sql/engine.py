@@ -35,8 +35,9 @@ def open_engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def make(*_: Any) -> None:
-        with suppress(OSError):  # what cannot be made is told when it is opened
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Never opened where it is there: closing a file ends all locks that the process has on it, SQLite's too.
+        with suppress(OSError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: Any) -> None:
