@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -63,7 +64,7 @@ def test_body_over_one_mebibyte_is_refused_and_the_next_request_served(
 @pytest.fixture(scope="module")
 def registered(server: Served) -> str:
     """A registered key."""
-    body = {"email": "hostile@example.com", "tier": "free"}
+    body = {"email": f"hostile-{secrets.token_hex(4)}@example.com", "tier": "free"}
     return str(server.request("POST", "/api/v1/auth/register", body).data["api_key"])
 
 

@@ -207,8 +207,15 @@ class Access:
         return known.answer
 
     def _learn(self, key_hash: str, known: _Known) -> None:
-        """Remember what was read, unless it may have been read before a change: then only what was known is worse."""
-        if known.changes == self._changes or known.answer is Refusal.REVOKED:
+        """Remember what was read, unless it may have been read before a change: then only what was known is worse.
+
+        A caller of whom nothing was known is remembered all the same, in doubt, to be read again.
+        """
+        if (
+            known.changes == self._changes
+            or known.answer is Refusal.REVOKED
+            or (isinstance(known.answer, Caller) and key_hash not in self._cache)
+        ):
             self._remember(key_hash, known)
         elif known.answer is Refusal.INVALID:
             self._cache.pop(key_hash, None)

@@ -359,3 +359,27 @@ def test_a_key_revoked_during_the_outage_is_refused_once_the_store_is_back() -> 
         assert await access.authenticate(SECRET, development=False) is Refusal.REVOKED
 
     asyncio.run(work())
+
+
+def test_a_key_read_for_the_first_time_while_something_changes_is_known_when_the_store_goes_away() -> None:
+    class ChangesOnce(StoreThatGoes):
+        access: Access
+        changed = False
+
+        async def find_key(self, key_hash: str) -> tuple[ApiKey, Account] | None:
+            found = await super().find_key(key_hash)
+            if not self.changed:
+                self.changed = True
+                self.access.forget()
+            return found
+
+    async def work() -> None:
+        store = ChangesOnce()
+        await store.add_account(ACCOUNT, KEY, AUDIT)
+        store.access = access = Access(store, clock=Still())
+        await access.authenticate(SECRET, development=False)
+        store.away = True
+        assert isinstance(await access.authenticate(SECRET, development=False), Caller)
+        await access.close()
+
+    asyncio.run(work())
