@@ -305,6 +305,26 @@ def test_what_a_replica_granted_before_it_died_is_found_in_the_ledger(server: Re
     asyncio.run(work())
 
 
+def test_what_a_dead_replica_granted_is_found_though_the_ledger_was_away_at_first(server: RedisServer) -> None:
+    async def work() -> None:
+        async with replicas(server, 1, check_after_s=0.0) as (first,):
+            assert len(await first.grants(10)) == 10
+            ledger = first.ledger
+            async with replicas(server, 1, ledger=ledger, least=2) as (doomed,):
+                server.pause()
+                assert len(await doomed.grants(30)) == 30
+                await first.grants(5)
+            ledger.gone = True
+            server.resume()
+            await first.works.wait()
+            assert await first.used() == (15, 15)
+            ledger.gone = False
+            assert await first.used() == (45, 45)
+            assert len(await first.grants(80)) == 55
+
+    asyncio.run(work())
+
+
 def test_the_ledger_adds_nothing_that_another_replica_is_about_to_add(server: RedisServer) -> None:
     async def work() -> None:
         async with replicas(server, 2, check_after_s=0.0) as (first, second):

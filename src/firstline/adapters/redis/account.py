@@ -67,6 +67,7 @@ class AccountState:
         own_epoch: the life that they were counted beside.
         settlement: what is on its way to Redis.
         checked: the generation of the link in which its counts were held against the ledger.
+        unchecked_until: when that is tried again, by generation and seconds in it, after the ledger could not be read.
     """
 
     key: str
@@ -78,6 +79,7 @@ class AccountState:
     own_epoch: int = 0
     settlement: Settlement | None = None
     checked: int = 0
+    unchecked_until: tuple[int, float] = (0, 0.0)
 
     @property
     def unsettled(self) -> bool:

@@ -169,10 +169,13 @@ class RedisLimiter:
             await self._settle(place, state)
         template = self._templates.of(plan, now_us)
         arguments = template.charge if charges else template.read
-        if state.checked != self._link.generation and self._link.up_s >= self._check_after_s:
-            state.checked = self._link.generation
-            with suppress(StorageUnavailable):
+        if self._is_to_be_checked(state):
+            before, state.checked = state.checked, self._link.generation
+            try:
                 arguments = with_base(arguments, await self._ledger(place, now_us), now_us)
+            except StorageUnavailable:
+                state.checked = before
+                state.unchecked_until = (self._link.generation, self._link.up_s + self._check_after_s)
 
         def ended(answer: Sequence[int] | None) -> None:
             """Whoever asked has gone: what was counted is given back."""
@@ -190,6 +193,11 @@ class RedisLimiter:
             if answer[0] == MISSING:
                 raise UsageUnknown("the windows of this moment are not those of the ledger")
         return template, answer
+
+    def _is_to_be_checked(self, state: AccountState) -> bool:
+        generation, tried_again_s = state.unchecked_until
+        due_s = self._check_after_s if generation != self._link.generation else tried_again_s
+        return state.checked != self._link.generation and self._link.up_s >= due_s
 
     async def _charge_alone(
         self, place: tuple[str, Contract], state: AccountState, plan: Plan, now_us: int
