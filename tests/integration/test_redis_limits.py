@@ -370,7 +370,12 @@ def test_requests_of_jobs_are_added_once_wherever_redis_is(server: RedisServer) 
 
 def test_a_ledger_that_is_read_across_the_hour_tells_each_hour_its_own(server: RedisServer) -> None:
     class Slow(Ledger):
+        waiting = 0
+
         async def read(self, account: str, catalogue: Contract, now_us: int) -> Mapping[Window, int]:
+            self.waiting += 1
+            if self.waiting == 2:
+                both.set()
             await both.wait()
             return await super().read(account, catalogue, now_us)
 
@@ -382,9 +387,6 @@ def test_a_ledger_that_is_read_across_the_hour_tells_each_hour_its_own(server: R
             for _ in range(100):
                 only.ledger.store(Granted((), last_us))
             asking = [asyncio.create_task(only.grants(1, now_us=now_us)) for now_us in (last_us, first_us)]
-            for _ in range(100):
-                await asyncio.sleep(0.001)  # until both wait for the ledger
-            both.set()
             assert [len(granted) for granted in await asyncio.gather(*asking)] == [0, 1]
 
     asyncio.run(work())

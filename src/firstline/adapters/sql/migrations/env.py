@@ -4,10 +4,10 @@ from alembic import context
 
 from firstline.adapters.sql import (
     analytics_tables,  # noqa: F401  # each adds its tables to the metadata, so that it is whole
-    feedback_tables,  # noqa: F401
-    history_tables,  # noqa: F401
-    job_tables,  # noqa: F401
-    webhook_tables,  # noqa: F401
+    feedback_tables,  # noqa: F401  # as above
+    history_tables,  # noqa: F401  # as above
+    job_tables,  # noqa: F401  # as above
+    webhook_tables,  # noqa: F401  # as above
 )
 from firstline.adapters.sql.tables import metadata
 
