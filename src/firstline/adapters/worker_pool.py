@@ -148,7 +148,7 @@ class _Run:
     def _start(self) -> _Hand:
         ours, theirs = self._context.Pipe()
         # Both kinds of context have it; their common base does not say so.
-        process = self._context.Process(target=_serve, args=(ours, theirs, self._work), daemon=True)  # type: ignore[attr-defined]  # typeshed
+        process = self._context.Process(target=_serve, args=(ours, theirs, self._work), daemon=True)  # type: ignore[attr-defined]
         # Ctrl-C goes to every process of the terminal; only this one is to act on it.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
